@@ -1,0 +1,26 @@
+# The system on this machine: real PostgreSQL and NATS, nothing to install.
+up:
+    cargo run -- up
+
+# The fast loop.
+check:
+    cargo check --workspace --all-targets
+
+# What the compiler does not say.
+lint:
+    cargo fmt --all --check
+    cargo clippy --workspace --all-targets --locked -- -D warnings
+    $(.ci/tools)/bin/buf lint proto
+    $(.ci/tools)/bin/buf format --diff --exit-code proto
+
+# Everything, or the tests whose names hold a word: `just test isolation`.
+test *words:
+    cargo test --workspace --locked {{ words }}
+
+# Load and ratios; the figures are printed with the machine's size.
+bench *options:
+    cargo run --release --package catalyst-tests --bin bench -- {{ options }}
+
+# What a submission must pass.
+ci:
+    .ci/run

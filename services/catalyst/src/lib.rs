@@ -1,0 +1,4 @@
+//! catalyst
+
+pub mod stack;
+pub mod import;

@@ -1,0 +1,158 @@
+//! Who may say and hear what on the bus: the one list from which every user of the services' account is made.
+//! A subject that is not named here is refused.
+//!
+//! The server does not check the reply subject of a request. A service can therefore have an answer of
+//! JetStream's (a description, an entry of the bucket, a message it may read) sent to any subject.
+//! It cannot choose the content: a message keeps the subject under which its author stored it.
+//! Consumers refuse what no service would publish, and inboxes absorb repeats.
+
+use serde_json::{Value, json};
+
+/// A service's name, its noun in subjects, and the durable consumers it reads, as (stream, durable).
+struct Service {
+    name: &'static str,
+    noun: &'static str,
+    durables: &'static [(&'static str, &'static str)],
+}
+
+const SERVICES: [Service; 5] = [
+    Service {
+        name: "tenants",
+        noun: "tenants",
+        durables: &[("CATALYST", "tenants")],
+    },
+    Service {
+        name: "consultants",
+        noun: "consultants",
+        durables: &[],
+    },
+    Service {
+        name: "projects",
+        noun: "projects",
+        durables: &[("CATALYST", "projects")],
+    },
+    Service {
+        name: "time-entries",
+        noun: "time_entries",
+        durables: &[("CATALYST", "time-entries")],
+    },
+    Service {
+        name: "audit",
+        noun: "audit",
+        durables: &[("CATALYST", "audit"), ("SECURITY", "audit-security")],
+    },
+];
+
+/// The subjects that a user may publish and subscribe; an empty list would mean all of them to NATS.
+#[derive(Debug)]
+pub(super) struct Permissions {
+    publish: Vec<String>,
+    subscribe: Vec<String>,
+}
+
+impl Permissions {
+    /// The claims of a user with these permissions and no limits.
+    pub(super) fn claims(&self) -> Value {
+        json!({
+            "type": "user",
+            "version": 2,
+            "pub": { "allow": self.publish },
+            "sub": { "allow": self.subscribe },
+            "subs": -1,
+            "data": -1,
+            "payload": -1,
+        })
+    }
+}
+
+/// The user of the system account, which pushes the tokens of accounts to the servers.
+pub(super) fn of_system() -> Permissions {
+    Permissions {
+        publish: vec![">".to_owned()],
+        subscribe: vec![">".to_owned()],
+    }
+}
+
+/// Every user of the services' account, by name.
+pub(super) fn users() -> Vec<(&'static str, Permissions)> {
+    let mut users: Vec<_> = SERVICES
+        .iter()
+        .map(|service| (service.name, of_service(service)))
+        .collect();
+    users.push(("migrator", of_migrator()));
+    users.push(("operator", of_operator()));
+    users
+}
+
+fn of_service(service: &Service) -> Permissions {
+    let Service {
+        name,
+        noun,
+        durables,
+    } = service;
+    let mut publish = vec![
+        format!("ingest.*.{noun}.*"),
+        "ingest_security.*.*".to_owned(),
+        format!("dead_letter.{name}.>"),
+        format!("relay.{name}"),
+    ];
+    for (stream, durable) in *durables {
+        publish.push(format!("$JS.API.CONSUMER.INFO.{stream}.{durable}"));
+        publish.push(format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.{durable}"));
+        publish.push(format!("$JS.ACK.{stream}.{durable}.>"));
+    }
+    // The bucket of tenants, to read and to watch. The client makes the watch without a name
+    // and makes it again, after a gap, with one.
+    publish.extend(
+        [
+            "$JS.API.STREAM.INFO.KV_tenants",
+            "$JS.API.DIRECT.GET.KV_tenants.$KV.tenants.>",
+            "$JS.API.CONSUMER.CREATE.KV_tenants",
+            "$JS.API.CONSUMER.CREATE.KV_tenants.*.$KV.tenants.>",
+            "$JS.API.CONSUMER.DELETE.KV_tenants.*",
+            "$JS.FC.KV_tenants.>",
+        ]
+        .map(str::to_owned),
+    );
+    if *name == "tenants" {
+        publish.push("$KV.tenants.>".to_owned());
+    }
+    Permissions {
+        publish,
+        // Nobody hears another's replies: each has an inbox prefix of its own.
+        subscribe: vec![format!("_INBOX_{name}.>"), format!("relay.{name}")],
+    }
+}
+
+fn of_migrator() -> Permissions {
+    Permissions {
+        publish: vec!["$JS.API.>".to_owned(), "$KV.tenants.>".to_owned()],
+        subscribe: vec!["_INBOX_migrator.>".to_owned()],
+    }
+}
+
+/// A person who watches events and replays dead letters.
+fn of_operator() -> Permissions {
+    Permissions {
+        publish: [
+            "$JS.API.STREAM.INFO.DEAD_LETTERS",
+            "$JS.API.STREAM.MSG.GET.DEAD_LETTERS",
+            "$JS.API.DIRECT.GET.DEAD_LETTERS.>",
+            "$JS.API.CONSUMER.CREATE.DEAD_LETTERS.>",
+            "$JS.API.CONSUMER.MSG.NEXT.DEAD_LETTERS.>",
+            "$JS.API.CONSUMER.DELETE.DEAD_LETTERS.>",
+            "$JS.ACK.DEAD_LETTERS.>",
+            "ingest.>",
+        ]
+        .map(str::to_owned)
+        .into(),
+        subscribe: [
+            "catalyst.>",
+            "security.>",
+            "dead_letter.>",
+            "_INBOX_operator.>",
+        ]
+        .map(str::to_owned)
+        .into(),
+    }
+}

@@ -1,0 +1,155 @@
+//! The embedded stack: a private PostgreSQL and a private nats-server under one folder, started and stopped together.
+//! They are the real servers, set up as in production: passwords, operator mode, streams that sync.
+
+mod bundle;
+mod files;
+pub mod identity;
+pub mod locate;
+pub mod nats;
+pub mod postgres;
+mod server;
+#[cfg(test)]
+mod tests;
+
+use std::fs::{self, File};
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use sqlx::migrate::MigrateDatabase as _;
+
+use identity::Identities;
+pub use locate::{NatsChoice, PostgresChoice};
+use nats::Nats;
+use postgres::Postgres;
+
+const DATABASE: &str = "catalyst";
+
+/// What to start, and where.
+#[derive(Clone, Debug)]
+pub struct StackOptions {
+    /// The folder that holds all data and keys; one stack at a time.
+    pub dir: PathBuf,
+    /// Which PostgreSQL.
+    pub postgres: PostgresChoice,
+    /// Which nats-server.
+    pub nats: NatsChoice,
+    /// Whether PostgreSQL syncs what it commits; without, for tests. NATS always syncs.
+    pub durable: bool,
+}
+
+/// Both servers, running; dropping it kills them, `stop` ends them in order.
+pub struct Stack {
+    /// The database as superuser, password included.
+    pub postgres_admin_url: String,
+    /// The database without user, for services that bring their own roles.
+    pub database_url: String,
+    /// Where NATS clients connect.
+    pub nats_url: String,
+    /// Where nats-server answers its monitoring requests.
+    pub nats_monitor_url: String,
+    /// The folder of the bus's keys, as the functions of [`identity`] want it.
+    pub identity_dir: PathBuf,
+    /// The folder of `<user>.creds`.
+    pub credentials_dir: PathBuf,
+    /// None when the database was given as a URL.
+    pub postgres: Option<Postgres>,
+    /// The server of the bus.
+    pub nats: Nats,
+    _lock: File,
+}
+
+impl Stack {
+    /// Starts both servers on the data in the folder, making what is missing.
+    ///
+    /// What a killed run left behind is ended first; a living one makes this fail.
+    pub async fn start(
+        options: StackOptions,
+        progress: &(dyn Fn(&str) + Sync),
+    ) -> anyhow::Result<Self> {
+        let dir = &options.dir;
+        fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
+        // The servers work in folders of their own.
+        let dir = dir.canonicalize()?;
+        let lock = files::lock_folder(&dir)?;
+        let identities = Identities::load_or_create(&dir.join("identity"))?;
+        let (postgres_dir, nats_dir) = (dir.join("postgres"), dir.join("nats"));
+        let nats_server = locate::nats(options.nats, progress).await?;
+        let (installation, given_url) = match options.postgres {
+            PostgresChoice::Url(url) => (None, url),
+            choice => {
+                let major = postgres::version_of_data(&postgres_dir)?;
+                let installation = locate::postgres(&choice, major, progress).await?;
+                (Some(installation), String::new())
+            }
+        };
+        progress("starting the servers");
+        let postgres = async {
+            let Some(installation) = installation else {
+                return anyhow::Ok(None);
+            };
+            let postgres = Postgres::start(&installation, &postgres_dir, options.durable).await?;
+            create_database(&postgres.admin_url(DATABASE)).await?;
+            Ok(Some(postgres))
+        };
+        let nats = Nats::start(&nats_server, &nats_dir, &identities, true);
+        let (postgres, nats) = tokio::try_join!(postgres, nats)?;
+        let postgres_admin_url = postgres
+            .as_ref()
+            .map_or(given_url, |postgres| postgres.admin_url(DATABASE));
+        Ok(Self {
+            database_url: without_user(&postgres_admin_url)?,
+            postgres_admin_url,
+            nats_url: nats.url(),
+            nats_monitor_url: nats.monitor_url(),
+            identity_dir: dir.join("identity"),
+            credentials_dir: identities.credentials_dir().to_owned(),
+            postgres,
+            nats,
+            _lock: lock,
+        })
+    }
+
+    /// Ends both servers in order; the folder can be started again.
+    pub async fn stop(mut self) -> anyhow::Result<()> {
+        let postgres = async {
+            match &mut self.postgres {
+                Some(postgres) => postgres.stop().await,
+                None => Ok(()),
+            }
+        };
+        let (postgres, nats) = tokio::join!(postgres, self.nats.stop());
+        postgres.and(nats)
+    }
+}
+
+/// Where a stack lives when nobody says otherwise: the user's data folder, or `/var/lib` for root,
+/// whose home PostgreSQL's user may not enter.
+pub fn default_dir() -> anyhow::Result<PathBuf> {
+    if files::running_as_root() {
+        return Ok("/var/lib/catalyst".into());
+    }
+    let of_variable = |name| {
+        std::env::var_os(name)
+            .map(PathBuf::from)
+            .filter(|path| path.is_absolute())
+    };
+    of_variable("XDG_DATA_HOME")
+        .or_else(|| of_variable("HOME").map(|home| home.join(".local/share")))
+        .map(|data| data.join("catalyst"))
+        .context("there is no folder for data: set XDG_DATA_HOME or HOME, or name one")
+}
+
+async fn create_database(url: &str) -> anyhow::Result<()> {
+    if !sqlx::Postgres::database_exists(url).await? {
+        sqlx::Postgres::create_database(url).await?;
+    }
+    Ok(())
+}
+
+fn without_user(url: &str) -> anyhow::Result<String> {
+    let mut url = reqwest::Url::parse(url).context("the URL of PostgreSQL cannot be read")?;
+    url.set_password(None)
+        .and_then(|()| url.set_username(""))
+        .map_err(|()| anyhow::anyhow!("the URL of PostgreSQL names no host"))?;
+    Ok(url.into())
+}

@@ -1,0 +1,371 @@
+//! The one door to a tenant's rows: [`Db::begin`] opens a transaction that is bound to the context's tenant.
+//!
+//! Invariants: no [`Ctx`], no [`Tx`]; a connection goes back to the pool only after a confirmed COMMIT or ROLLBACK
+//! and is closed otherwise, so that no borrower ever meets an open transaction or a leftover setting.
+
+use std::fmt;
+use std::ops::{Deref, DerefMut};
+use std::str::FromStr;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use futures::stream::BoxStream;
+use futures::{FutureExt, StreamExt};
+use secrecy::ExposeSecret;
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgQueryResult, PgRow, PgStatement, PgTypeInfo};
+use sqlx::{AssertSqlSafe, Either, Execute, Executor, Postgres, SqlStr};
+
+use crate::Error;
+use crate::ctx::Ctx;
+use crate::events::Emitted;
+use crate::ids::TenantId;
+use crate::once::Claim;
+use crate::outbox::{OutboxSql, Wake};
+use crate::pool::{Lease, Pool};
+use crate::settings::{DatabaseSettings, SettingsError, read_secret};
+use crate::tasks::Tasks;
+
+/// How long a ROLLBACK of a dropped transaction may take before its connection is closed instead.
+const ROLLBACK_LIMIT: Duration = Duration::from_secs(2);
+
+/// The database of one service, reached as its serving role.
+#[derive(Clone)]
+pub struct Db {
+    pool: Pool,
+    sql: Arc<OutboxSql>,
+    wake: Wake,
+    tasks: Tasks,
+}
+
+impl Db {
+    /// A pool of connections as `<schema>_app`; connects on first use.
+    pub fn new(
+        settings: &DatabaseSettings,
+        schema: &'static str,
+        wake: Wake,
+        tasks: Tasks,
+    ) -> Result<Self, SettingsError> {
+        let options = role_options(settings, &format!("{schema}_app"))?;
+        Ok(Self {
+            pool: Pool::new(options, settings.database_max_connections),
+            sql: Arc::new(OutboxSql::new(schema)),
+            wake,
+            tasks,
+        })
+    }
+
+    /// Opens a transaction that sees and writes the rows of the context's tenant alone: one round trip.
+    pub async fn begin(&self, ctx: &Ctx) -> Result<Tx, Error> {
+        // A typed UUID only: nothing that a caller wrote becomes part of a statement.
+        let tenant = ctx.tenant();
+        let statement: Arc<str> =
+            format!("begin; select set_config('app.current_tenant_id', '{tenant}', true)").into();
+        let lease = self.pool.open(statement).await?;
+        Ok(Tx { session: Session::new(lease, self.tasks.clone(), true), db: self.clone(), tenant, emitted: Vec::new(), claim: None })
+    }
+
+    /// A connection without a tenant for reads by a database function that takes the tenant, sets the context and
+    /// reads, all in one round trip. A statement that reaches a table by itself sees no rows: it fails closed.
+    pub async fn reader(&self) -> Result<Session, Error> {
+        let lease = self.pool.acquire().await?;
+        Ok(Session::new(lease, self.tasks.clone(), false))
+    }
+
+    /// The pool, for the self-check of isolation and for metrics.
+    pub(crate) fn pool(&self) -> &Pool {
+        &self.pool
+    }
+}
+
+impl fmt::Debug for Db {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Db").field("schema", &self.sql.schema()).finish_non_exhaustive()
+    }
+}
+
+/// A database role that one tenant's context does not bound: the relay, and an operator's reads.
+/// Each such role has policies of its own for the few tables it needs, and `catalyst doctor` holds the list.
+#[derive(Clone)]
+pub struct ExemptDb {
+    pool: Pool,
+    tasks: Tasks,
+}
+
+impl ExemptDb {
+    /// A pool of at most `connections` connections as the named role.
+    pub fn new(settings: &DatabaseSettings, role: &str, connections: u32, tasks: Tasks) -> Result<Self, SettingsError> {
+        Ok(Self { pool: Pool::new(role_options(settings, role)?, connections), tasks })
+    }
+
+    /// Opens a transaction without a tenant.
+    pub async fn begin(&self) -> Result<ExemptTx, Error> {
+        let lease = self.pool.open("begin".into()).await?;
+        Ok(ExemptTx { session: Session::new(lease, self.tasks.clone(), true) })
+    }
+
+    /// A connection for single statements, each a transaction of its own.
+    pub async fn reader(&self) -> Result<Session, Error> {
+        let lease = self.pool.acquire().await?;
+        Ok(Session::new(lease, self.tasks.clone(), false))
+    }
+
+    /// A context in the name of `service` for a tenant that a row of this role names: the holder of an exempt role
+    /// already sees that tenant, so it vouches for it.
+    pub fn ctx_for(&self, tenant: TenantId, service: &str, clock: crate::ctx::Clock) -> Ctx {
+        Ctx::of_event(tenant, crate::ctx::Actor::Service(service.to_owned()), clock)
+    }
+}
+
+impl fmt::Debug for ExemptDb {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ExemptDb").finish_non_exhaustive()
+    }
+}
+
+/// Connection options for a role, its password read from the folder of the settings.
+pub fn role_options(settings: &DatabaseSettings, role: &str) -> Result<PgConnectOptions, SettingsError> {
+    let path = settings.database_password_dir.join(role);
+    let password = read_secret("CATALYST_DATABASE_PASSWORD_DIR", &path)?;
+    let options = PgConnectOptions::from_str(&settings.database_url).map_err(|_| {
+        SettingsError::new("CATALYST_DATABASE_URL", "is not a PostgreSQL URL: use postgres://HOST:PORT/DATABASE")
+    })?;
+    Ok(options.username(role).password(password.expose_secret()).application_name(role))
+}
+
+/// A transaction bound to one tenant. Dropped without [`Tx::commit`], it rolls back and emits nothing.
+pub struct Tx {
+    session: Session,
+    db: Db,
+    tenant: TenantId,
+    emitted: Vec<Emitted>,
+    claim: Option<Claim>,
+}
+
+impl Tx {
+    /// The tenant that the database lets this transaction see.
+    pub fn tenant(&self) -> TenantId {
+        self.tenant
+    }
+
+    /// Adds an event to the transaction: its outbox row is written with the commit, or not at all.
+    /// Write the aggregate's row first: its lock is what orders the events of one aggregate.
+    pub fn emit(&mut self, event: Emitted) {
+        self.emitted.push(event);
+    }
+
+    pub(crate) fn set_claim(&mut self, claim: Claim) {
+        self.claim = Some(claim);
+    }
+
+    pub(crate) fn sql(&self) -> Arc<OutboxSql> {
+        Arc::clone(&self.db.sql)
+    }
+
+    /// Writes the outbox rows and the remembered answer, then commits. Nothing is durable before this returns `Ok`.
+    /// An error after COMMIT was sent leaves the outcome unknown: the caller repeats with the same `request_id`.
+    pub async fn commit(mut self) -> Result<(), Error> {
+        let sql = self.sql();
+        let emitted = std::mem::take(&mut self.emitted);
+        let wakes = !emitted.is_empty();
+        if wakes {
+            sql.insert(&mut self.session, self.tenant, &emitted).await?;
+        }
+        if self.claim.take().is_some_and(|claim| !claim.is_answered()) {
+            return Err(Error::internal("a claimed request_id was committed without an answer"));
+        }
+        self.session.end("commit").await?;
+        if wakes {
+            self.db.wake.wake();
+        }
+        Ok(())
+    }
+
+    pub(crate) fn claim_mut(&mut self) -> Option<&mut Claim> {
+        self.claim.as_mut()
+    }
+}
+
+impl fmt::Debug for Tx {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tx").field("tenant", &self.tenant).finish_non_exhaustive()
+    }
+}
+
+/// A transaction of an exempt role. Dropped without [`ExemptTx::commit`], it rolls back.
+pub struct ExemptTx {
+    session: Session,
+}
+
+impl ExemptTx {
+    /// Commits.
+    pub async fn commit(mut self) -> Result<(), Error> {
+        self.session.end("commit").await
+    }
+}
+
+impl fmt::Debug for ExemptTx {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ExemptTx").finish_non_exhaustive()
+    }
+}
+
+/// What statements run on: `sqlx::query(…).execute(&mut **tx)`.
+/// It is a leased connection and what is known of its state.
+pub struct Session {
+    lease: Option<Lease>,
+    tasks: Tasks,
+    in_transaction: bool,
+    /// A statement was sent and its end not seen: cancelled, or failed below the protocol.
+    in_flight: bool,
+}
+
+impl Session {
+    fn new(lease: Lease, tasks: Tasks, in_transaction: bool) -> Self {
+        Self { lease: Some(lease), tasks, in_transaction, in_flight: false }
+    }
+
+    /// Ends the transaction with `statement` and returns the connection, or closes it when the end is not confirmed.
+    async fn end(&mut self, statement: &'static str) -> Result<(), Error> {
+        self.in_flight = true;
+        let outcome = match self.lease.as_mut() {
+            Some(lease) => sqlx::raw_sql(statement).execute(lease.connection()).await,
+            None => Err(sqlx::Error::WorkerCrashed),
+        };
+        outcome?;
+        self.in_flight = false;
+        self.in_transaction = false;
+        if let Some(lease) = self.lease.take() {
+            lease.give_back();
+        }
+        Ok(())
+    }
+
+    fn connection(&mut self) -> (&mut PgConnection, &mut bool) {
+        match self.lease.as_mut() {
+            Some(lease) => (lease.connection(), &mut self.in_flight),
+            None => unreachable!("the lease is taken only by the end of the scope"),
+        }
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        let Some(mut lease) = self.lease.take() else { return };
+        if self.in_flight {
+            // Dropping the lease closes the connection.
+            return;
+        }
+        if !self.in_transaction {
+            lease.give_back();
+            return;
+        }
+        // The caller need not wait for the rollback of a refused operation.
+        self.tasks.spawn(async move {
+            let rollback = sqlx::raw_sql("rollback").execute(lease.connection());
+            if let Ok(Ok(_)) = tokio::time::timeout(ROLLBACK_LIMIT, rollback).await {
+                lease.give_back();
+            }
+        });
+    }
+}
+
+/// Whether the server answered, so that the connection is in a known state.
+fn is_answer(error: &sqlx::Error) -> bool {
+    matches!(error, sqlx::Error::Database(_) | sqlx::Error::RowNotFound | sqlx::Error::ColumnDecode { .. })
+}
+
+impl<'c> Executor<'c> for &'c mut Session {
+    type Database = Postgres;
+
+    fn fetch_many<'e, 'q: 'e, E>(self, query: E) -> BoxStream<'e, Result<Either<PgQueryResult, PgRow>, sqlx::Error>>
+    where
+        'c: 'e,
+        E: 'q + Execute<'q, Postgres>,
+    {
+        let (connection, in_flight) = self.connection();
+        *in_flight = true;
+        let mut results = connection.fetch_many(query);
+        futures::stream::poll_fn(move |cx| {
+            let next = results.poll_next_unpin(cx);
+            match &next {
+                Poll::Ready(None) => *in_flight = false,
+                Poll::Ready(Some(Err(error))) if is_answer(error) => *in_flight = false,
+                _ => {}
+            }
+            next
+        })
+        .boxed()
+    }
+
+    fn fetch_optional<'e, 'q: 'e, E>(self, query: E) -> BoxFuture<'e, Result<Option<PgRow>, sqlx::Error>>
+    where
+        'c: 'e,
+        E: 'q + Execute<'q, Postgres>,
+    {
+        async move {
+            let (connection, in_flight) = self.connection();
+            *in_flight = true;
+            let result = connection.fetch_optional(query).await;
+            *in_flight = result.as_ref().is_err_and(|error| !is_answer(error));
+            result
+        }
+        .boxed()
+    }
+
+    fn prepare_with<'e>(
+        self,
+        sql: SqlStr,
+        parameters: &'e [PgTypeInfo],
+    ) -> BoxFuture<'e, Result<PgStatement, sqlx::Error>>
+    where
+        'c: 'e,
+    {
+        self.connection().0.prepare_with(sql, parameters)
+    }
+
+    fn describe<'e>(self, sql: SqlStr) -> BoxFuture<'e, Result<sqlx::Describe<Postgres>, sqlx::Error>>
+    where
+        'c: 'e,
+    {
+        self.connection().0.describe(sql)
+    }
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session").finish_non_exhaustive()
+    }
+}
+
+impl Deref for Tx {
+    type Target = Session;
+    fn deref(&self) -> &Session {
+        &self.session
+    }
+}
+
+impl DerefMut for Tx {
+    fn deref_mut(&mut self) -> &mut Session {
+        &mut self.session
+    }
+}
+
+impl Deref for ExemptTx {
+    type Target = Session;
+    fn deref(&self) -> &Session {
+        &self.session
+    }
+}
+
+impl DerefMut for ExemptTx {
+    fn deref_mut(&mut self) -> &mut Session {
+        &mut self.session
+    }
+}
+
+/// A statement whose text names a schema that the code, never a caller, chose.
+pub(crate) fn schema_sql(text: &Arc<str>) -> AssertSqlSafe<Arc<str>> {
+    AssertSqlSafe(Arc::clone(text))
+}

@@ -1,0 +1,123 @@
+//! The tenants of the deployment as this process knows them: a watched key-value bucket.
+//!
+//! A suspended tenant is refused as soon as the bucket says so; without the bus the last known state holds.
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use async_nats::jetstream::kv::Operation;
+use futures::StreamExt;
+use prost::Message;
+use proto::tenants::v1::{TenantDirectoryEntry, TenantState};
+use tokio::sync::watch;
+
+use crate::bus::Bus;
+use crate::ids::TenantId;
+use crate::tasks::Tasks;
+
+/// The bucket's name.
+pub const BUCKET: &str = "tenants";
+
+/// Whether a tenant may use the deployment.
+#[derive(Clone, Debug)]
+pub struct Directory {
+    states: Arc<RwLock<HashMap<TenantId, (TenantState, i64)>>>,
+    /// Raised with each change, so that open streams look again.
+    changed: watch::Sender<u64>,
+    loaded: watch::Sender<bool>,
+}
+
+impl Directory {
+    /// Starts watching; [`Directory::loaded`] tells when the bucket has been read once.
+    pub(crate) fn start(bus: Bus, tasks: &Tasks) -> Self {
+        let directory =
+            Self { states: Arc::default(), changed: watch::channel(0).0, loaded: watch::channel(false).0 };
+        tasks.spawn(directory.clone().watch(bus, tasks.clone()));
+        directory
+    }
+
+    /// Whether the tenant exists and is active. The platform's own tenant always is.
+    pub fn is_active(&self, tenant: TenantId) -> bool {
+        tenant == TenantId::PLATFORM
+            || self
+                .states
+                .read()
+                .unwrap_or_else(PoisonError::into_inner)
+                .get(&tenant)
+                .is_some_and(|(state, _)| *state == TenantState::Active)
+    }
+
+    /// Resolves once `tenant` is no longer active; for streams that stay open.
+    pub async fn deactivated(&self, tenant: TenantId) {
+        let mut changes = self.changed.subscribe();
+        while self.is_active(tenant) {
+            if changes.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Resolves once the bucket has been read.
+    pub async fn loaded(&self) {
+        let mut loaded = self.loaded.subscribe();
+        // The sender lives as long as this directory.
+        let _ = loaded.wait_for(|loaded| *loaded).await;
+    }
+
+    async fn watch(self, bus: Bus, tasks: Tasks) {
+        loop {
+            tokio::select! {
+                () = tasks.stopping() => return,
+                outcome = self.follow(&bus) => {
+                    if let Err(error) = outcome {
+                        tracing::warn!(error = %error, "the tenant directory cannot be watched; the last known state holds");
+                    }
+                }
+            }
+            if !tasks.pause(Duration::from_millis(500)).await {
+                return;
+            }
+        }
+    }
+
+    async fn follow(&self, bus: &Bus) -> Result<(), async_nats::Error> {
+        let store = bus.jetstream().get_key_value(BUCKET).await?;
+        let expected = store.status().await?.values();
+        let mut entries = store.watch_with_history(">").await?;
+        if expected == 0 {
+            self.loaded.send_replace(true);
+        }
+        while let Some(entry) = entries.next().await {
+            let entry = entry?;
+            self.take(&entry.key, entry.operation, &entry.value);
+            if entry.delta == 0 {
+                self.loaded.send_replace(true);
+            }
+        }
+        Ok(())
+    }
+
+    fn take(&self, key: &str, operation: Operation, value: &[u8]) {
+        let Some(tenant) = TenantId::parse_strict(key) else { return };
+        let mut states = self.states.write().unwrap_or_else(PoisonError::into_inner);
+        match operation {
+            Operation::Put => match TenantDirectoryEntry::decode(value) {
+                Ok(entry) => {
+                    let newer = states.get(&tenant).is_none_or(|(_, version)| *version <= entry.version);
+                    if newer {
+                        states.insert(tenant, (entry.state(), entry.version));
+                    }
+                }
+                Err(error) => {
+                    tracing::error!(tenant.id = %tenant, error = %error, "an entry of the tenant directory does not decode");
+                }
+            },
+            Operation::Delete | Operation::Purge => {
+                states.remove(&tenant);
+            }
+        }
+        drop(states);
+        self.changed.send_modify(|count| *count += 1);
+    }
+}

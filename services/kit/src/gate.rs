@@ -1,0 +1,246 @@
+//! The gate: from a request's metadata to a [`Ctx`], or to a refusal that is on record before the caller has it.
+//!
+//! Order of checks: token, tenant metadata, suspension, role, rate. All of it before the first row is read, so that a
+//! refusal depends on token, metadata, tenant state and role alone.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use governor::clock::Clock as _;
+use governor::{DefaultKeyedRateLimiter, Quota};
+use proto::common::v1::{
+    AuthenticationFailure, ErrorReason, PermissionDenied, ServiceIdentityMisused, ServiceIdentityProblem,
+    Severity, SuspendedTenantRefused, TenantMetadataProblem, TenantMetadataTampered, TenantMismatchDetected,
+};
+use tonic::metadata::MetadataMap;
+use tonic::{Code, Request, Status};
+
+use crate::ctx::{Actor, Clock, Ctx};
+use crate::directory::Directory;
+use crate::error::{ServiceError, Verdict};
+use crate::ids::TenantId;
+use crate::permission::{Allows, Permission, Role, Rpc};
+use crate::security::SecurityLog;
+use crate::server::Called;
+use crate::token::{Principal, Verifier};
+
+/// Lets callers in.
+#[derive(Clone)]
+pub(crate) struct Gate {
+    pub(crate) verifier: Arc<Verifier>,
+    pub(crate) directory: Directory,
+    pub(crate) security: SecurityLog,
+    pub(crate) clock: Clock,
+    pub(crate) table: &'static [Rpc],
+    pub(crate) limiter: Arc<Limiter>,
+}
+
+/// Calls per tenant and second in this process.
+pub(crate) struct Limiter {
+    tenants: DefaultKeyedRateLimiter<TenantId>,
+}
+
+impl Limiter {
+    pub(crate) fn new(per_second: std::num::NonZeroU32) -> Self {
+        Self { tenants: DefaultKeyedRateLimiter::keyed(Quota::per_second(per_second)) }
+    }
+
+    /// How long to wait, if the tenant is over its rate.
+    fn check(&self, tenant: TenantId) -> Option<Duration> {
+        let refused = self.tenants.check_key(&tenant).err()?;
+        Some(refused.wait_time_from(governor::clock::DefaultClock::default().now()))
+    }
+
+    /// Forgets tenants that have been quiet, so that state stays bounded by the busy ones.
+    pub(crate) fn forget_quiet(&self) {
+        self.tenants.retain_recent();
+    }
+}
+
+impl Gate {
+    /// Lets the call in as the permission says. Every refusal of a verified tenant is committed before it is returned.
+    pub(crate) async fn authorize<T>(&self, request: &Request<T>, permission: &Permission) -> Result<Ctx, Status> {
+        let called = request.extensions().get::<Called>().ok_or_else(|| internal("the server's layer is missing"))?;
+        // The handler's own words and the table must agree; a mismatch is a fault of ours and lets nobody in.
+        let rpc = self
+            .table
+            .iter()
+            .find(|rpc| *rpc.method == *called.method && rpc.permission == *permission)
+            .ok_or_else(|| internal("the handler's permission is not the one of the role table"))?;
+
+        let principal = match self.authenticate(request.metadata()).await {
+            Ok(principal) => principal,
+            Err(failure) => return Err(self.unauthenticated(called.peer, failure)),
+        };
+        let tenant = principal.tenant();
+        let actor = match &principal {
+            Principal::User { subject, .. } => Actor::User(subject.to_string()),
+            Principal::Service { service, .. } => Actor::Service(service.to_string()),
+        };
+        self.check_metadata(request.metadata(), tenant, &actor, rpc.method).await?;
+        self.check_active(tenant, &actor, rpc.method).await?;
+        let roles = self.check_role(&principal, &actor, rpc).await?;
+        self.check_rate(tenant, &actor, rpc.method)?;
+        Ok(Ctx::of_call(tenant, actor, roles, rpc.method, self.clock.clone()))
+    }
+
+    async fn authenticate(&self, metadata: &MetadataMap) -> Result<Principal, AuthenticationFailure> {
+        let mut values = metadata.get_all("authorization").iter();
+        let (Some(value), None) = (values.next(), values.next()) else {
+            return Err(AuthenticationFailure::Missing);
+        };
+        let value = value.to_str().map_err(|_| AuthenticationFailure::Malformed)?;
+        let (scheme, token) = value.split_once(' ').ok_or(AuthenticationFailure::Malformed)?;
+        if !scheme.eq_ignore_ascii_case("bearer") {
+            return Err(AuthenticationFailure::Malformed);
+        }
+        self.verifier.verify(token).await
+    }
+
+    /// One constant answer for every failure of authentication.
+    fn unauthenticated(&self, peer: Option<IpAddr>, failure: AuthenticationFailure) -> Status {
+        self.security.count_unverified(peer, failure);
+        let message = "a valid bearer token is required";
+        Verdict::new(Code::Unauthenticated, ErrorReason::Unauthenticated, message).into_status()
+    }
+
+    async fn check_metadata(
+        &self,
+        metadata: &MetadataMap,
+        tenant: TenantId,
+        actor: &Actor,
+        method: &str,
+    ) -> Result<(), Status> {
+        match claimed_tenant(metadata) {
+            Ok(claimed) if claimed == tenant => Ok(()),
+            Ok(claimed) => {
+                let event = TenantMismatchDetected {
+                    severity: Severity::High.into(),
+                    claimed_tenant_id: claimed.to_string(),
+                    method: method.to_owned(),
+                };
+                self.on_record(tenant, actor, &event).await?;
+                let message = "metadata x-tenant-id does not name the tenant of the token";
+                Err(Verdict::new(Code::PermissionDenied, ErrorReason::TenantMismatch, message).into_status())
+            }
+            Err(problem) => {
+                if problem != TenantMetadataProblem::Missing {
+                    let event = TenantMetadataTampered {
+                        severity: Severity::Medium.into(),
+                        problem: problem.into(),
+                        method: method.to_owned(),
+                    };
+                    self.on_record(tenant, actor, &event).await?;
+                }
+                let message = "metadata x-tenant-id must be sent exactly once, as a lowercase hyphenated UUID";
+                Err(Verdict::new(Code::InvalidArgument, ErrorReason::TenantMetadataInvalid, message).into_status())
+            }
+        }
+    }
+
+    async fn check_active(&self, tenant: TenantId, actor: &Actor, method: &str) -> Result<(), Status> {
+        if self.directory.is_active(tenant) {
+            return Ok(());
+        }
+        let event = SuspendedTenantRefused { severity: Severity::Medium.into(), method: method.to_owned() };
+        self.on_record(tenant, actor, &event).await?;
+        Err(not_active())
+    }
+
+    async fn check_role(&self, principal: &Principal, actor: &Actor, rpc: &Rpc) -> Result<Arc<[Role]>, Status> {
+        let platform = principal.tenant() == TenantId::PLATFORM;
+        let misuse = match (principal, rpc.permission.allows) {
+            (Principal::User { roles, .. }, Allows::Roles(allowed)) => {
+                if !platform && roles.iter().any(|role| allowed.contains(role)) {
+                    return Ok(Arc::clone(roles));
+                }
+                None
+            }
+            (Principal::User { roles, .. }, Allows::Operator) => {
+                if platform && roles.contains(&Role::PlatformOperator) {
+                    return Ok(Arc::clone(roles));
+                }
+                None
+            }
+            (Principal::Service { service, .. }, Allows::Services(allowed)) => {
+                if allowed.contains(&&**service) {
+                    return Ok([].into());
+                }
+                Some((ServiceIdentityProblem::ServiceNotAllowed, service.to_string()))
+            }
+            (Principal::User { .. }, Allows::Services(_)) => {
+                Some((ServiceIdentityProblem::UserOnInternalMethod, String::new()))
+            }
+            (Principal::Service { service, .. }, Allows::Roles(_) | Allows::Operator) => {
+                Some((ServiceIdentityProblem::ServiceOnUserMethod, service.to_string()))
+            }
+        };
+        let tenant = principal.tenant();
+        match misuse {
+            Some((problem, service)) => {
+                let event = ServiceIdentityMisused {
+                    severity: Severity::High.into(),
+                    problem: problem.into(),
+                    service,
+                    method: rpc.method.to_owned(),
+                };
+                self.on_record(tenant, actor, &event).await?;
+            }
+            None => {
+                let control_plane = rpc.permission.allows == Allows::Operator;
+                let event = PermissionDenied {
+                    severity: if control_plane { Severity::Medium } else { Severity::Low }.into(),
+                    permission: rpc.permission.name.to_owned(),
+                    method: rpc.method.to_owned(),
+                };
+                self.on_record(tenant, actor, &event).await?;
+            }
+        }
+        let message = "no role of the caller grants the permission that this method needs";
+        Err(Verdict::new(Code::PermissionDenied, ErrorReason::PermissionDenied, message)
+            .with("permission", rpc.permission.name)
+            .into_status())
+    }
+
+    fn check_rate(&self, tenant: TenantId, actor: &Actor, method: &'static str) -> Result<(), Status> {
+        let Some(wait) = self.limiter.check(tenant) else { return Ok(()) };
+        self.security.count_limited(tenant, actor, method);
+        let message = "the tenant calls more often than it may";
+        Err(Verdict::new(Code::ResourceExhausted, ErrorReason::RateLimited, message).retry_after(wait).into_status())
+    }
+
+    /// Commits the event; a refusal that cannot be recorded becomes UNAVAILABLE.
+    async fn on_record<M>(&self, tenant: TenantId, actor: &Actor, event: &M) -> Result<(), Status>
+    where
+        M: prost::Message + prost::Name,
+    {
+        self.security.record(tenant, actor.clone(), event).await.map_err(|error| error.verdict().into_status())
+    }
+}
+
+/// PERMISSION_DENIED for a tenant that may not use the deployment, whether suspended or unknown.
+pub(crate) fn not_active() -> Status {
+    let message = "the tenant is not active";
+    Verdict::new(Code::PermissionDenied, ErrorReason::TenantNotActive, message).into_status()
+}
+
+fn internal(why: &str) -> Status {
+    tracing::error!(error = why, "a call was refused for a fault of this service");
+    crate::Error::internal(why).verdict().into_status()
+}
+
+/// The tenant that the metadata names: exactly one plain value in the one accepted form.
+fn claimed_tenant(metadata: &MetadataMap) -> Result<TenantId, TenantMetadataProblem> {
+    let mut values = metadata.get_all("x-tenant-id").iter();
+    let twin = metadata.get_bin("x-tenant-id-bin").is_some();
+    match (values.next(), values.next(), twin) {
+        (None, _, false) => Err(TenantMetadataProblem::Missing),
+        (Some(value), None, false) => value
+            .to_str()
+            .ok()
+            .and_then(TenantId::parse_strict)
+            .ok_or(TenantMetadataProblem::Malformed),
+        _ => Err(TenantMetadataProblem::Repeated),
+    }
+}

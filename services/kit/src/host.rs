@@ -1,0 +1,490 @@
+//! The host: from settings and definitions to running services, and in order back to nothing.
+//!
+//! Start: migrations are applied? isolation holds? brokers sync? then servers, relays, subscribers, ready.
+//! Stop: not serving, short wait, GOAWAY and drain, subscribers, relays, end.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use prost_reflect::DescriptorPool;
+use tokio::net::TcpListener;
+use tonic::service::Routes;
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
+
+use crate::admin::{self, Readiness};
+use crate::attest;
+use crate::bus::{self, Bus, BusError};
+use crate::ctx::Clock;
+use crate::db::{Db, ExemptDb};
+use crate::directory::Directory;
+use crate::error::chain;
+use crate::events::Stream;
+use crate::gate::{Gate, Limiter};
+use crate::kit::Kit;
+use crate::migrate::{self, MigrateError, Sql};
+use crate::outbox::{OutboxSql, Wake};
+use crate::page::Pages;
+use crate::permission::{self, Rpc};
+use crate::relay::{self, Relay};
+use crate::security::SecurityLog;
+use crate::server::{self, CallLayer};
+use crate::settings::{Settings, SettingsError};
+use crate::subscriber::{Consuming, Subscriber, Subscription};
+use crate::tasks::Tasks;
+use crate::token::Verifier;
+use crate::workload::Workload;
+
+/// How long callers have to notice NOT_SERVING before connections are asked to go.
+const NOTICE: Duration = Duration::from_millis(500);
+/// How long calls in flight may take to end after that.
+const DRAIN: Duration = Duration::from_secs(7);
+
+/// What is known of a service without running it: for migrations, permissions, topology and the doctor.
+#[derive(Clone, Copy, Debug)]
+pub struct Definition {
+    /// `time-entries`: the name in commands, credentials and logs.
+    pub name: &'static str,
+    /// `time_entries`: the schema, the prefix of its roles and the noun of its subjects.
+    pub schema: &'static str,
+    /// Its migrations, numbered from [`migrate::FIRST_SERVICE_VERSION`].
+    pub migrations: &'static [Sql],
+    /// Full names of the gRPC services that it serves.
+    pub grpc_services: &'static [&'static str],
+    /// The permission of each of its RPCs.
+    pub permissions: &'static [Rpc],
+    /// Its durable consumers.
+    pub subscriptions: &'static [Subscription],
+    /// Login roles besides owner, app and relay.
+    pub exempt_roles: &'static [&'static str],
+    /// Policies that one tenant's context does not bound, besides the relay's.
+    pub exemptions: &'static [Exemption],
+}
+
+/// A table that a role may reach across tenants, and why.
+#[derive(Clone, Copy, Debug)]
+pub struct Exemption {
+    /// The role that the policy is for.
+    pub role: &'static str,
+    /// The table, without its schema.
+    pub table: &'static str,
+    /// The commands that it may: `select`, `insert`, `update`, `delete`.
+    pub commands: &'static [&'static str],
+    /// Why it is right.
+    pub reason: &'static str,
+}
+
+/// A service wired up: what it serves and what it hears.
+#[derive(Default)]
+pub struct App {
+    /// Its gRPC services.
+    pub routes: tonic::service::RoutesBuilder,
+    /// Who applies the events of each subscription of the definition, by durable name.
+    pub subscribers: Vec<(&'static str, Arc<dyn Subscriber>)>,
+}
+
+/// Builds the app of one service from its kit.
+pub type Build =
+    Box<dyn FnOnce(Kit) -> Pin<Box<dyn Future<Output = Result<App, StartError>> + Send>> + Send>;
+
+/// Why a process does not start. Each is one line.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A setting is at fault.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// The broker cannot be used.
+    #[error(transparent)]
+    Bus(#[from] BusError),
+    /// The database cannot be reached or read.
+    #[error("the database cannot be used by {service}: {reason}; check CATALYST_DATABASE_URL and the role's password file")]
+    Database {
+        /// The service.
+        service: &'static str,
+        /// The chain of causes.
+        reason: String,
+    },
+    /// The schema is behind this binary.
+    #[error("migrations are pending: {}; run `catalyst migrate`", .0.join(", "))]
+    Pending(Vec<String>),
+    /// The list of migrations could not be read.
+    #[error(transparent)]
+    Migrations(#[from] MigrateError),
+    /// The database does not isolate tenants as it must.
+    #[error("{service} does not serve: {first} ({count} departures from isolation; run `catalyst doctor`)")]
+    Isolation {
+        /// The service.
+        service: &'static str,
+        /// The first departure.
+        first: String,
+        /// How many there are.
+        count: usize,
+    },
+    /// The role table does not match the contract.
+    #[error("{service} does not serve: {departure}")]
+    Permissions {
+        /// The service.
+        service: &'static str,
+        /// The first departure.
+        departure: String,
+    },
+    /// An address cannot be bound.
+    #[error("cannot listen on {address}: {source}; choose another {variable}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// The variable that holds it.
+        variable: &'static str,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The tenant directory did not arrive.
+    #[error("{service} could not read the tenant directory from NATS within 10 s; run `catalyst migrate`, check its credentials")]
+    Directory {
+        /// The service.
+        service: &'static str,
+    },
+}
+
+/// Running services of one process.
+pub struct Host {
+    /// Where gRPC is served.
+    pub address: SocketAddr,
+    /// Where metrics and probes are served.
+    pub admin_address: SocketAddr,
+    health: HealthReporter,
+    serving: Vec<&'static str>,
+    readiness: Readiness,
+    stop_servers: tokio_util::sync::CancellationToken,
+    servers: Tasks,
+    calls: Tasks,
+    subscribers: Tasks,
+    background: Tasks,
+}
+
+impl Host {
+    /// Checks everything that must hold, then serves. Nothing is left running after an error.
+    pub async fn start(
+        settings: &Settings,
+        services: Vec<(Definition, Build)>,
+        registry: prometheus::Registry,
+        clock: Clock,
+    ) -> Result<Self, StartError> {
+        let listener = bind(settings.listen.listen, "CATALYST_LISTEN").await?;
+        let admin_listener = bind(settings.listen.admin_listen, "CATALYST_ADMIN_LISTEN").await?;
+        let address = local(&listener, settings.listen.listen);
+        let admin_address = local(&admin_listener, settings.listen.admin_listen);
+        bus::check_brokers(&settings.nats).await?;
+
+        let (health, health_service) = tonic_health::server::health_reporter();
+        let host = Self {
+            address,
+            admin_address,
+            health,
+            serving: services.iter().flat_map(|(definition, _)| definition.grpc_services).copied().collect(),
+            readiness: Readiness::default(),
+            stop_servers: tokio_util::sync::CancellationToken::new(),
+            servers: Tasks::new(),
+            calls: Tasks::new(),
+            subscribers: Tasks::new(),
+            background: Tasks::new(),
+        };
+        let mut routes = Routes::new(health_service);
+        let mut streaming = Vec::new();
+        for (definition, build) in services {
+            match host.start_service(settings, definition, build, address, &clock).await {
+                Ok(app) => {
+                    let router = std::mem::take(routes.axum_router_mut()).merge(app.into_axum_router());
+                    *routes.axum_router_mut() = router;
+                    streaming.extend(streaming_methods(definition.grpc_services));
+                }
+                Err(error) => {
+                    host.stop().await;
+                    return Err(error);
+                }
+            }
+        }
+        if settings.listen.reflection {
+            routes = add_reflection(routes);
+        }
+        host.serve(listener, admin_listener, routes, streaming, registry);
+        for service in &host.serving {
+            host.health.set_service_status(*service, ServingStatus::Serving).await;
+        }
+        host.readiness.set(true);
+        Ok(host)
+    }
+
+    /// Wires one service: checks, kit, app, relays, consumers.
+    async fn start_service(
+        &self,
+        settings: &Settings,
+        definition: Definition,
+        build: Build,
+        address: SocketAddr,
+        clock: &Clock,
+    ) -> Result<Routes, StartError> {
+        let service = definition.name;
+        if let Some(departure) = permission::departures(definition.grpc_services, definition.permissions).into_iter().next() {
+            return Err(StartError::Permissions { service, departure });
+        }
+        let wake = Wake::default();
+        let security_wake = Wake::default();
+        let db = Db::new(&settings.database, definition.schema, wake.clone(), self.background.clone())?;
+        check_database(&db, &definition).await?;
+
+        let bus = Bus::connect(&settings.nats, service).await?;
+        let directory = Directory::start(bus.clone(), &self.background);
+        tokio::time::timeout(Duration::from_secs(10), directory.loaded())
+            .await
+            .map_err(|_| StartError::Directory { service })?;
+
+        let sql = Arc::new(OutboxSql::new(definition.schema));
+        let security =
+            SecurityLog::start(db.clone(), Arc::clone(&sql), security_wake.clone(), clock.clone(), &self.background);
+        let verifier = Verifier::open(&settings.identity, service, clock.clone()).await?;
+        self.background.spawn(Arc::clone(&verifier).refresh(self.background.clone()));
+        let limiter = Arc::new(Limiter::new(settings.listen.tenant_calls_per_second));
+        self.background.spawn(keep_small(Arc::clone(&limiter), db.clone(), service, self.background.clone()));
+
+        let kit = Kit {
+            db: db.clone(),
+            pages: Pages::open(&settings.identity)?,
+            workload: Workload::open(&settings.identity, service)?,
+            bus: bus.clone(),
+            directory: directory.clone(),
+            clock: clock.clone(),
+            tasks: self.background.clone(),
+            database: settings.database.clone(),
+            address,
+            gate: Gate {
+                verifier,
+                directory,
+                security: security.clone(),
+                clock: clock.clone(),
+                table: definition.permissions,
+                limiter,
+            },
+            security: security.clone(),
+        };
+        let app = build(kit).await?;
+
+        for (stream, wake) in [(Stream::Domain, wake), (Stream::Security, security_wake)] {
+            self.start_relay(settings, &definition, &bus, wake, stream, clock).await?;
+        }
+        let contract = DescriptorPool::decode(proto::DESCRIPTOR_SET).unwrap_or_default();
+        for subscription in definition.subscriptions {
+            let Some((_, subscriber)) = app.subscribers.iter().find(|(durable, _)| *durable == subscription.durable)
+            else {
+                continue;
+            };
+            let consuming = Consuming {
+                service,
+                subscription: *subscription,
+                subscriber: Arc::clone(subscriber),
+                db: db.clone(),
+                bus: bus.clone(),
+                security: security.clone(),
+                clock: clock.clone(),
+                tasks: self.subscribers.clone(),
+                contract: contract.clone(),
+                sql: Arc::clone(&sql),
+            };
+            self.subscribers.spawn(consuming.run());
+        }
+        tracing::info!(service, "service started");
+        Ok(app.routes.routes())
+    }
+
+    async fn start_relay(
+        &self,
+        settings: &Settings,
+        definition: &Definition,
+        bus: &Bus,
+        wake: Wake,
+        stream: Stream,
+        clock: &Clock,
+    ) -> Result<(), StartError> {
+        let role = format!("{}_relay", definition.schema);
+        let db = ExemptDb::new(&settings.database, &role, 1, self.background.clone())?;
+        if stream == Stream::Domain {
+            self.background.spawn(hear_wakes(bus.clone(), definition.name, wake.clone(), self.background.clone()));
+        }
+        let relay = Relay::new(
+            db,
+            bus.clone(),
+            wake,
+            self.background.clone(),
+            clock,
+            definition.name,
+            definition.schema,
+            stream,
+        );
+        self.background.spawn(relay.run());
+        Ok(())
+    }
+
+    fn serve(
+        &self,
+        listener: TcpListener,
+        admin_listener: TcpListener,
+        routes: Routes,
+        streaming: Vec<String>,
+        registry: prometheus::Registry,
+    ) {
+        let layer = CallLayer::new(self.calls.clone(), streaming);
+        let stop = self.stop_servers.clone();
+        self.servers.spawn(async move {
+            let incoming = tonic::transport::server::TcpIncoming::from(listener).with_nodelay(Some(true));
+            let serving = server::builder()
+                .layer(layer)
+                .add_routes(routes)
+                .serve_with_incoming_shutdown(incoming, stop.cancelled_owned());
+            if let Err(error) = serving.await {
+                tracing::error!(error = %chain(&error), "the gRPC server ended");
+            }
+        });
+        let stop = self.stop_servers.clone();
+        self.servers.spawn(admin::serve(admin_listener, registry, self.readiness.clone(), stop));
+    }
+
+    /// Stops in order. Bounded: what is not done within about 9 s is abandoned, and what was not acknowledged to a
+    /// caller or the broker is done again by a repeat or another replica.
+    pub async fn stop(self) {
+        self.readiness.set(false);
+        for service in &self.serving {
+            self.health.set_service_status(*service, ServingStatus::NotServing).await;
+        }
+        if !self.servers.is_stopping() {
+            tokio::time::sleep(NOTICE).await;
+        }
+        self.stop_servers.cancel();
+        let drained = self.servers.stop(DRAIN).await;
+        let ended = self.calls.stop(Duration::from_secs(1)).await;
+        if !drained || !ended {
+            tracing::warn!("calls were still running at the end of the drain; their outcome is unknown to their callers");
+        }
+        self.subscribers.stop(Duration::from_secs(2)).await;
+        self.background.stop(Duration::from_secs(2)).await;
+        tracing::info!("stopped");
+    }
+}
+
+async fn bind(address: SocketAddr, variable: &'static str) -> Result<TcpListener, StartError> {
+    TcpListener::bind(address).await.map_err(|source| StartError::Listen { address, variable, source })
+}
+
+fn local(listener: &TcpListener, asked: SocketAddr) -> SocketAddr {
+    listener.local_addr().unwrap_or(asked)
+}
+
+/// Refuses a schema that is behind, a session that is not the serving role, and any departure from isolation.
+async fn check_database(db: &Db, definition: &Definition) -> Result<(), StartError> {
+    let service = definition.name;
+    let failed = |error: sqlx::Error| StartError::Database { service, reason: chain(&error) };
+    let mut lease = db.pool().acquire().await.map_err(failed)?;
+    let pending = migrate::pending(lease.connection(), definition).await?;
+    if !pending.is_empty() {
+        return Err(StartError::Pending(pending));
+    }
+    let role = format!("{}_app", definition.schema);
+    let mut findings = attest::attest_session(lease.connection(), &role).await.map_err(failed)?;
+    let expected = expected(&[*definition]);
+    findings.extend(attest::attest(lease.connection(), &expected).await.map_err(failed)?);
+    findings.retain(|finding| finding.severity == attest::Severity::Error);
+    lease.give_back();
+    match findings.first() {
+        None => Ok(()),
+        Some(first) => Err(StartError::Isolation {
+            service,
+            first: format!("{}: {}", first.object, first.problem),
+            count: findings.len(),
+        }),
+    }
+}
+
+async fn hear_wakes(bus: Bus, service: &'static str, wake: Wake, tasks: Tasks) {
+    use futures::StreamExt;
+    let Ok(mut wakes) = bus.subscribe(relay::wake_subject(service)).await else { return };
+    loop {
+        tokio::select! {
+            () = tasks.stopping() => return,
+            heard = wakes.next() => if heard.is_some() { wake.wake() } else { return },
+        }
+    }
+}
+
+async fn keep_small(limiter: Arc<Limiter>, db: Db, service: &'static str, tasks: Tasks) {
+    while tasks.pause(Duration::from_secs(5)).await {
+        limiter.forget_quiet();
+        let (in_use, _) = db.pool().usage();
+        crate::telemetry::METRICS.pool_in_use.record(u64::from(in_use), &[opentelemetry::KeyValue::new("service", service)]);
+    }
+}
+
+/// RPCs of the contract that stream in either direction.
+fn streaming_methods(grpc_services: &[&str]) -> Vec<String> {
+    let Ok(pool) = DescriptorPool::decode(proto::DESCRIPTOR_SET) else { return Vec::new() };
+    let mut found = vec!["grpc.health.v1.Health/Watch".to_owned()];
+    for service in grpc_services.iter().filter_map(|name| pool.get_service_by_name(name)) {
+        for method in service.methods().filter(|method| method.is_client_streaming() || method.is_server_streaming()) {
+            found.push(format!("{}/{}", service.full_name(), method.name()));
+        }
+    }
+    found
+}
+
+fn add_reflection(mut routes: Routes) -> Routes {
+    let builder = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(proto::DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    if let Ok(service) = builder().build_v1() {
+        routes = routes.add_service(service);
+    }
+    if let Ok(service) = builder().build_v1alpha() {
+        routes = routes.add_service(service);
+    }
+    routes
+}
+
+/// What the isolation check expects of the schemas of these services.
+pub fn expected(definitions: &[Definition]) -> attest::Expected {
+    let schemas = definitions.iter().map(|definition| {
+        let schema = definition.schema;
+        let relay = |table: &str| attest::ExemptRole {
+            role: format!("{schema}_relay"),
+            table: table.to_owned(),
+            commands: vec!["select".to_owned(), "delete".to_owned()],
+            reason: "the relay moves the rows of all tenants".to_owned(),
+        };
+        let mut exempt = vec![relay("outbox"), relay("security_outbox")];
+        exempt.extend(definition.exemptions.iter().map(|exemption| attest::ExemptRole {
+            role: exemption.role.to_owned(),
+            table: exemption.table.to_owned(),
+            commands: exemption.commands.iter().map(|command| (*command).to_owned()).collect(),
+            reason: exemption.reason.to_owned(),
+        }));
+        attest::SchemaRules {
+            schema: schema.to_owned(),
+            owner: format!("{schema}_owner"),
+            app: format!("{schema}_app"),
+            exempt,
+            tenantless: vec![
+                ("relay_lease".to_owned(), "which relay moves which outbox; no tenant's rows".to_owned()),
+                ("_migration".to_owned(), "the versions applied; no tenant's rows".to_owned()),
+            ],
+        }
+    });
+    attest::Expected {
+        schemas: schemas.collect(),
+        tenant_column: "tenant_id".to_owned(),
+        context_function: "app.current_tenant_id".to_owned(),
+        setting: "app.current_tenant_id".to_owned(),
+    }
+}

@@ -1,0 +1,124 @@
+//! What one running service is given: its database, its identity, its gate and its record of refusals.
+
+use std::net::SocketAddr;
+
+use proto::common::v1::{PageTokenTampered, ResourceNotFound, Severity};
+use tonic::{Request, Status};
+
+use crate::Error;
+use crate::bus::Bus;
+use crate::ctx::{Clock, Ctx};
+use crate::db::Db;
+use crate::directory::Directory;
+use crate::error::{ServiceError, chain};
+use crate::gate::{self, Gate};
+use crate::page::Pages;
+use crate::permission::Permission;
+use crate::security::SecurityLog;
+use crate::settings::DatabaseSettings;
+use crate::tasks::Tasks;
+use crate::workload::Workload;
+
+/// The parts that a service is built from. Cloning is cheap.
+#[derive(Clone)]
+pub struct Kit {
+    /// The door to tenants' rows.
+    pub db: Db,
+    /// Page tokens.
+    pub pages: Pages,
+    /// This service's identity towards others.
+    pub workload: Workload,
+    /// The broker.
+    pub bus: Bus,
+    /// Which tenants are active.
+    pub directory: Directory,
+    /// Time and ids, for tasks without a call.
+    pub clock: Clock,
+    /// Tasks that live as long as the service.
+    pub tasks: Tasks,
+    /// Database settings, for a service with an exempt role.
+    pub database: DatabaseSettings,
+    /// Where this process serves gRPC.
+    pub address: SocketAddr,
+    pub(crate) gate: Gate,
+    pub(crate) security: SecurityLog,
+}
+
+impl Kit {
+    /// Lets a call in, or refuses it with everything that must be on record committed.
+    pub async fn authorize<T>(&self, request: &Request<T>, permission: &Permission) -> Result<Ctx, Status> {
+        self.gate.authorize(request, permission).await
+    }
+
+    /// Turns the outcome of an operation into the caller's answer. A miss and a forged page token are on record
+    /// before the caller has its answer; a fault of ours is logged here, once.
+    pub async fn answer<T, E: ServiceError + 'static>(&self, ctx: &Ctx, outcome: Result<T, E>) -> Result<T, Status> {
+        let error = match outcome {
+            Ok(value) => return Ok(value),
+            Err(error) => error,
+        };
+        let verdict = error.verdict();
+        if let Some((kind, id)) = verdict.missing() {
+            let miss = ResourceNotFound {
+                severity: Severity::Low.into(),
+                kind: kind.to_owned(),
+                resource_id: id.to_string(),
+                method: ctx.method().to_owned(),
+            };
+            self.on_record(ctx, &miss).await?;
+        }
+        if verdict.is_page_token_forged() {
+            let forged =
+                PageTokenTampered { severity: Severity::Medium.into(), method: ctx.method().to_owned() };
+            self.on_record(ctx, &forged).await?;
+        }
+        log_fault(ctx, verdict.code(), &error);
+        Err(verdict.into_status())
+    }
+
+    /// Turns the outcome of a look-up for another service into its answer. A miss is not on record here:
+    /// the asking service knows the user behind the call and records it.
+    pub fn answer_service<T, E: ServiceError + 'static>(&self, ctx: &Ctx, outcome: Result<T, E>) -> Result<T, Status> {
+        outcome.map_err(|error| {
+            let verdict = error.verdict();
+            log_fault(ctx, verdict.code(), &error);
+            verdict.into_status()
+        })
+    }
+
+    /// Records the miss of a resource that a batch names, where the answer itself is not an error.
+    pub async fn note_missing(&self, ctx: &Ctx, kind: &'static str, id: uuid::Uuid) -> Result<(), Status> {
+        let miss = ResourceNotFound {
+            severity: Severity::Low.into(),
+            kind: kind.to_owned(),
+            resource_id: id.to_string(),
+            method: ctx.method().to_owned(),
+        };
+        self.on_record(ctx, &miss).await
+    }
+
+    /// The status that ends an open stream of a tenant that is no longer active.
+    pub fn not_active(&self) -> Status {
+        gate::not_active()
+    }
+
+    async fn on_record<M: prost::Message + prost::Name>(&self, ctx: &Ctx, event: &M) -> Result<(), Status> {
+        self.security
+            .record(ctx.tenant(), ctx.actor().clone(), event)
+            .await
+            .map_err(|error: Error| error.verdict().into_status())
+    }
+}
+
+/// A failure is logged once, where it is handled; refusals for the caller's own reasons are not failures.
+fn log_fault(ctx: &Ctx, code: tonic::Code, error: &(dyn std::error::Error + 'static)) {
+    match code {
+        tonic::Code::Internal => {
+            tracing::error!(rpc.method = ctx.method(), tenant.id = %ctx.tenant(), error = %chain(error), "a call failed for a fault of this service");
+        }
+        tonic::Code::Unavailable => {
+            tracing::warn!(rpc.method = ctx.method(), tenant.id = %ctx.tenant(), error = %chain(error), "a call failed for want of a dependency");
+        }
+        _ => {}
+    }
+}

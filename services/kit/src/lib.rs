@@ -1,0 +1,47 @@
+//! What every Catalyst service is made with. It knows no business noun.
+//!
+//! Read in this order: who calls ([`ctx`], [`permission`], [`gate`]), the door to the rows ([`db`], [`once`]),
+//! events out ([`events`], [`outbox`], [`relay`]) and in ([`subscriber`]), what is told of failures ([`error`],
+//! [`security`]), and the process around it ([`host`]).
+
+pub mod ids;
+pub mod ctx;
+pub mod permission;
+pub mod kit;
+mod gate;
+mod token;
+pub mod workload;
+pub mod directory;
+
+pub mod db;
+mod pool;
+pub mod once;
+pub mod page;
+pub mod fields;
+pub mod change;
+pub mod money;
+
+pub mod events;
+pub mod outbox;
+mod relay;
+pub mod subscriber;
+pub mod bus;
+pub mod topology;
+
+pub mod error;
+pub mod security;
+
+pub mod host;
+pub mod server;
+mod admin;
+pub mod migrate;
+pub mod attest;
+pub mod settings;
+pub mod tasks;
+pub mod telemetry;
+
+pub use ctx::Ctx;
+pub use db::{Db, Tx};
+pub use error::Error;
+pub use ids::{Id, TenantId};
+pub use kit::Kit;

@@ -1,0 +1,165 @@
+//! Bootstrap and migrations of one database: roles, schemas, the kit's tables and each service's own.
+//!
+//! Run by `catalyst migrate`, never by a serving process: serving roles own nothing. A server that finds migrations
+//! pending refuses to start.
+
+use std::borrow::Cow;
+use std::path::Path;
+
+use secrecy::ExposeSecret;
+use sqlx::migrate::{Migrate, Migration, MigrationType, Migrator};
+use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, SqlSafeStr};
+
+use crate::host::Definition;
+use crate::settings::{SettingsError, read_secret};
+
+/// Why the database could not be brought up to date.
+#[derive(Debug, thiserror::Error)]
+pub enum MigrateError {
+    /// A setting is at fault.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// The database refused a step.
+    #[error("{step}: {source}")]
+    Step {
+        /// What was being done.
+        step: String,
+        /// The refusal.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+fn step<E: Into<Box<dyn std::error::Error + Send + Sync>>>(what: impl Into<String>) -> impl FnOnce(E) -> MigrateError {
+    let step = what.into();
+    move |source| MigrateError::Step { step, source: source.into() }
+}
+
+/// Versions below this are the kit's; a service's own files begin here.
+pub const FIRST_SERVICE_VERSION: i64 = 100;
+
+const KIT: &[(i64, &str, &str)] = &[
+    (2, "outbox", include_str!("../migrations/0002_outbox.sql")),
+    (3, "inbox", include_str!("../migrations/0003_inbox.sql")),
+    (4, "request", include_str!("../migrations/0004_request.sql")),
+];
+
+const APP_FUNCTION: &str = include_str!("../migrations/0001_app.sql");
+
+/// A migration file of a service, for its [`Definition`].
+pub type Sql = (i64, &'static str, &'static str);
+
+/// Every login role of a service, with whether it serves requests.
+fn roles(definition: &Definition) -> Vec<(String, bool)> {
+    let schema = definition.schema;
+    let mut roles =
+        vec![(format!("{schema}_owner"), false), (format!("{schema}_app"), true), (format!("{schema}_relay"), true)];
+    roles.extend(definition.exempt_roles.iter().map(|role| ((*role).to_owned(), true)));
+    roles
+}
+
+/// Creates what only an administrator may: extensions, roles with their passwords, schemas, the context function.
+/// Idempotent; passwords are set to what the folder holds.
+pub async fn bootstrap(
+    admin: &PgConnectOptions,
+    password_dir: &Path,
+    definitions: &[Definition],
+) -> Result<(), MigrateError> {
+    let mut connection = admin.clone().disable_statement_logging().connect().await.map_err(step("connect as administrator"))?;
+    let database: String =
+        sqlx::query_scalar("select quote_ident(current_database())").fetch_one(&mut connection).await.map_err(step("read the database's name"))?;
+    let mut script = String::from(
+        "set client_min_messages = warning;\n\
+         create extension if not exists btree_gist;\n\
+         create schema if not exists app;\n\
+         revoke create on schema public from public;\n",
+    );
+    script.push_str(&format!("revoke temporary on database {database} from public;\n"));
+    for definition in definitions {
+        for (role, serves) in roles(definition) {
+            let password = read_secret("CATALYST_DATABASE_PASSWORD_DIR", &password_dir.join(&role))?;
+            let password = password.expose_secret().replace('\'', "''");
+            script.push_str(&format!(
+                "do $$ begin if not exists (select from pg_roles where rolname = '{role}') then create role {role}; end if; end $$;\n\
+                 alter role {role} with login nosuperuser nobypassrls nocreaterole nocreatedb noreplication noinherit password '{password}';\n\
+                 grant connect on database {database} to {role};\n\
+                 grant usage on schema app to {role};\n"
+            ));
+            if serves {
+                // Partitioned tables are planned anew at every call otherwise, and jit costs more than short queries.
+                script.push_str(&format!(
+                    "alter role {role} set plan_cache_mode = 'force_generic_plan';\n\
+                     alter role {role} set jit = 'off';\n\
+                     alter role {role} set statement_timeout = '9s';\n\
+                     alter role {role} set lock_timeout = '5s';\n\
+                     alter role {role} set idle_in_transaction_session_timeout = '5s';\n"
+                ));
+            } else {
+                script.push_str(&format!("alter role {role} set lock_timeout = '2s';\n"));
+            }
+        }
+        let schema = definition.schema;
+        script.push_str(&format!("create schema if not exists {schema} authorization {schema}_owner;\n"));
+        for (role, _) in roles(definition) {
+            script.push_str(&format!("grant usage on schema {schema} to {role};\n"));
+        }
+    }
+    script.push_str(APP_FUNCTION);
+    sqlx::raw_sql(AssertSqlSafe(script)).execute(&mut connection).await.map_err(step("create roles and schemas"))?;
+    connection.close().await.map_err(step("close the administrator's connection"))
+}
+
+/// The migrations of a service: the kit's tables in its schema, then its own.
+fn migrator(definition: &Definition) -> Migrator {
+    let kit = KIT.iter().map(|(version, name, sql)| {
+        let sql = sql.replace("{schema}", definition.schema);
+        Migration::new(*version, Cow::Borrowed(*name), MigrationType::Simple, AssertSqlSafe(sql).into_sql_str(), false)
+    });
+    let own = definition.migrations.iter().map(|(version, name, sql)| {
+        Migration::new(*version, Cow::Borrowed(*name), MigrationType::Simple, (*sql).into_sql_str(), false)
+    });
+    let mut migrator = Migrator::with_migrations(kit.chain(own).collect());
+    migrator.dangerous_set_table_name(format!("{}._migration", definition.schema));
+    migrator
+}
+
+/// Applies what is pending, as the schema's owner.
+pub async fn migrate(owner: &PgConnectOptions, definition: &Definition) -> Result<(), MigrateError> {
+    let mut connection = connect_owner(owner, definition).await?;
+    migrator(definition)
+        .run(&mut connection)
+        .await
+        .map_err(step(format!("migrate the schema {}", definition.schema)))?;
+    // Serving roles read the applied versions, to refuse a start with pending ones.
+    let schema = definition.schema;
+    let grant = format!("grant select on {schema}._migration to {schema}_app");
+    sqlx::raw_sql(AssertSqlSafe(grant)).execute(&mut connection).await.map_err(step("grant the list of migrations"))?;
+    connection.close().await.map_err(step("close the owner's connection"))
+}
+
+async fn connect_owner(owner: &PgConnectOptions, definition: &Definition) -> Result<PgConnection, MigrateError> {
+    owner
+        .clone()
+        .disable_statement_logging()
+        .connect()
+        .await
+        .map_err(step(format!("connect as {}_owner", definition.schema)))
+}
+
+/// Names of migrations that this binary has and the database has not. A database without the schema has none of them.
+pub async fn pending(connection: &mut PgConnection, definition: &Definition) -> Result<Vec<String>, MigrateError> {
+    let migrator = migrator(definition);
+    let applied: std::collections::HashSet<i64> = connection
+        .list_applied_migrations(&format!("{}._migration", definition.schema))
+        .await
+        .map_err(step("read the applied migrations; run `catalyst migrate` first"))?
+        .into_iter()
+        .map(|migration| migration.version)
+        .collect();
+    Ok(migrator
+        .iter()
+        .filter(|migration| !applied.contains(&migration.version))
+        .map(|migration| format!("{}/{:04}_{}", definition.schema, migration.version, migration.description))
+        .collect())
+}

@@ -1,0 +1,181 @@
+//! Page tokens: where the next page begins, authenticated and bound to tenant, principal, method and filter.
+
+use std::sync::Arc;
+
+use aws_lc_rs::{constant_time, hmac};
+use data_encoding::BASE64URL_NOPAD;
+use secrecy::ExposeSecret;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::Error;
+use crate::ctx::Ctx;
+use crate::settings::{IdentitySettings, SettingsError, read_secret};
+
+/// Items in a page when the caller does not say.
+const DEFAULT_SIZE: i32 = 50;
+/// The most items in a page; larger wishes get this many.
+const MAX_SIZE: i32 = 500;
+/// A longer token is none of ours.
+const MAX_TOKEN: usize = 1_024;
+const MAC: usize = 32;
+
+/// Makes and reads page tokens.
+#[derive(Clone)]
+pub struct Pages {
+    key: Arc<hmac::Key>,
+}
+
+impl std::fmt::Debug for Pages {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pages").finish_non_exhaustive()
+    }
+}
+
+/// One page asked for: how many items, and after which position.
+#[derive(Clone, Debug)]
+pub struct Page<P> {
+    /// Items in this page, 1 to 500.
+    pub size: i64,
+    /// The position after which it begins; none for the first.
+    pub after: Option<P>,
+}
+
+impl<P> Page<P> {
+    /// Rows to read: one more than the page, to know whether another follows.
+    pub fn limit(&self) -> i64 {
+        self.size + 1
+    }
+}
+
+impl Pages {
+    pub(crate) fn open(settings: &IdentitySettings) -> Result<Self, SettingsError> {
+        let variable = "CATALYST_PAGE_TOKEN_KEY_FILE";
+        let secret = read_secret(variable, &settings.page_token_key_file)?;
+        if secret.expose_secret().len() < 32 {
+            return Err(SettingsError::new(variable, "holds less than 32 bytes: put at least 32 random ones into it"));
+        }
+        Ok(Self { key: Arc::new(hmac::Key::new(hmac::HMAC_SHA256, secret.expose_secret().as_bytes())) })
+    }
+
+    /// Reads the paging fields of a request. `filter` is everything else in it that selects rows:
+    /// a token is good for the same filter, method, tenant and principal only.
+    pub fn read<P: DeserializeOwned>(
+        &self,
+        ctx: &Ctx,
+        page_size: i32,
+        page_token: &str,
+        filter: &impl Serialize,
+    ) -> Result<Page<P>, Error> {
+        if page_size < 0 {
+            return Err(Error::invalid("page_size", "must not be negative"));
+        }
+        let size = if page_size == 0 { DEFAULT_SIZE } else { page_size.min(MAX_SIZE) };
+        let after = if page_token.is_empty() { None } else { Some(self.position(ctx, page_token, filter)?) };
+        Ok(Page { size: i64::from(size), after })
+    }
+
+    /// Cuts the extra row off and makes the token of the next page, empty after the last.
+    pub fn finish<T, P: Serialize>(
+        &self,
+        ctx: &Ctx,
+        page: &Page<P>,
+        mut rows: Vec<T>,
+        filter: &impl Serialize,
+        position: impl Fn(&T) -> P,
+    ) -> Result<(Vec<T>, String), Error> {
+        let size = usize::try_from(page.size).unwrap_or(usize::MAX);
+        if rows.len() <= size {
+            return Ok((rows, String::new()));
+        }
+        rows.truncate(size);
+        let Some(last) = rows.last() else { return Ok((rows, String::new())) };
+        let body = serde_json::to_vec(&position(last)).map_err(Error::internal)?;
+        let mut token = self.mac(ctx, &body, filter)?.as_ref().to_vec();
+        token.extend_from_slice(&body);
+        Ok((rows, BASE64URL_NOPAD.encode(&token)))
+    }
+
+    fn position<P: DeserializeOwned>(&self, ctx: &Ctx, token: &str, filter: &impl Serialize) -> Result<P, Error> {
+        if token.len() > MAX_TOKEN {
+            return Err(Error::PageTokenInvalid);
+        }
+        let bytes = BASE64URL_NOPAD.decode(token.as_bytes()).map_err(|_| Error::PageTokenInvalid)?;
+        let (mac, body) = bytes.split_at_checked(MAC).ok_or(Error::PageTokenInvalid)?;
+        let expected = self.mac(ctx, body, filter)?;
+        constant_time::verify_slices_are_equal(mac, expected.as_ref()).map_err(|_| Error::PageTokenInvalid)?;
+        serde_json::from_slice(body).map_err(|_| Error::PageTokenInvalid)
+    }
+
+    fn mac(&self, ctx: &Ctx, body: &[u8], filter: &impl Serialize) -> Result<hmac::Tag, Error> {
+        let bound = serde_json::to_vec(&(
+            ctx.tenant().to_string(),
+            ctx.actor().kind(),
+            ctx.actor().id(),
+            ctx.method(),
+            filter,
+        ))
+        .map_err(Error::internal)?;
+        let mut context = hmac::Context::with_key(&self.key);
+        context.update(&(bound.len() as u64).to_be_bytes());
+        context.update(&bound);
+        context.update(body);
+        Ok(context.sign())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ctx::{Actor, Clock};
+    use crate::ids::TenantId;
+
+    fn pages() -> Pages {
+        Pages { key: Arc::new(hmac::Key::new(hmac::HMAC_SHA256, &[7; 32])) }
+    }
+
+    fn ctx(tenant: TenantId, subject: &str, method: &'static str) -> Ctx {
+        Ctx::of_call(tenant, Actor::User(subject.to_owned()), [].into(), method, Clock::system())
+    }
+
+    fn token(ctx: &Ctx, filter: &str) -> String {
+        let page: Page<u32> = Page { size: 1, after: None };
+        pages().finish(ctx, &page, vec![1_u32, 2], &filter, |n| *n).unwrap().1
+    }
+
+    #[test]
+    fn a_token_is_good_only_for_its_tenant_principal_method_and_filter() {
+        let a = TenantId::PLATFORM;
+        let own = ctx(a, "kim", "List");
+        let token = token(&own, "active");
+        let read = |ctx: &Ctx, filter: &str| pages().read::<u32>(ctx, 0, &token, &filter).map(|page| page.after);
+        assert_eq!(read(&own, "active").unwrap(), Some(1));
+        assert!(read(&ctx(TenantId::NONE, "kim", "List"), "active").is_err());
+        assert!(read(&ctx(a, "lee", "List"), "active").is_err());
+        assert!(read(&ctx(a, "kim", "ListOther"), "active").is_err());
+        assert!(read(&own, "archived").is_err());
+    }
+
+    #[test]
+    fn a_changed_or_cut_token_is_refused() {
+        let own = ctx(TenantId::PLATFORM, "kim", "List");
+        let token = token(&own, "");
+        for i in 0..token.len() {
+            let mut bytes = token.clone().into_bytes();
+            bytes[i] = if bytes[i] == b'A' { b'B' } else { b'A' };
+            let forged = String::from_utf8(bytes).unwrap();
+            assert!(pages().read::<u32>(&own, 0, &forged, &"").is_err(), "position {i}");
+            assert!(pages().read::<u32>(&own, 0, &token[..i], &"").is_err() || i == 0);
+        }
+        assert!(pages().read::<u32>(&own, 0, &"A".repeat(1 << 20), &"").is_err());
+    }
+
+    #[test]
+    fn sizes_are_coerced() {
+        let own = ctx(TenantId::PLATFORM, "kim", "List");
+        let size = |wish| pages().read::<u32>(&own, wish, "", &"").map(|page| page.size);
+        assert_eq!(size(0).unwrap(), 50);
+        assert_eq!(size(10_000).unwrap(), 500);
+        assert!(size(-1).is_err());
+    }
+}

@@ -1,0 +1,132 @@
+//! Connections of one database role.
+//!
+//! Our own and not the driver's pool, for two reasons that were tried: in sqlx 0.9.0 a cancelled `begin` returns a
+//! connection inside a transaction to the pool, and every return pings the server, a round trip for each call.
+//! Invariant: a [`Lease`] that is dropped closes its connection; only [`Lease::give_back`] keeps it.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::{AssertSqlSafe, ConnectOptions};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// How long a call waits for a free connection before it is told that the database is unavailable.
+const ACQUIRE_LIMIT: Duration = Duration::from_secs(2);
+/// A connection this old is replaced, so that a changed password, address or setting of the role takes effect.
+const MAX_AGE: Duration = Duration::from_secs(30 * 60);
+
+#[derive(Clone, Debug)]
+pub(crate) struct Pool {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    options: PgConnectOptions,
+    permits: Arc<Semaphore>,
+    size: u32,
+    idle: Mutex<Vec<Idle>>,
+    /// Raised when a connection turned out dead: idle ones of before are suspect and are not reused.
+    generation: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Idle {
+    connection: PgConnection,
+    opened: Instant,
+    generation: u64,
+}
+
+/// One connection, borrowed.
+#[derive(Debug)]
+pub(crate) struct Lease {
+    idle: Idle,
+    shared: Arc<Shared>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Pool {
+    pub(crate) fn new(options: PgConnectOptions, size: u32) -> Self {
+        let permits = Arc::new(Semaphore::new(usize::try_from(size).unwrap_or(1)));
+        let options = options.disable_statement_logging();
+        Self { shared: Arc::new(Shared { options, permits, size, idle: Mutex::default(), generation: AtomicU64::new(0) }) }
+    }
+
+    /// Connections in use, and the most there may be.
+    pub(crate) fn usage(&self) -> (u32, u32) {
+        let free = u32::try_from(self.shared.permits.available_permits()).unwrap_or(self.shared.size);
+        (self.shared.size.saturating_sub(free), self.shared.size)
+    }
+
+    pub(crate) async fn acquire(&self) -> Result<Lease, sqlx::Error> {
+        let permits = Arc::clone(&self.shared.permits);
+        let permit = tokio::time::timeout(ACQUIRE_LIMIT, permits.acquire_owned())
+            .await
+            .map_err(|_| sqlx::Error::PoolTimedOut)?
+            .map_err(|_| sqlx::Error::PoolClosed)?;
+        let generation = self.shared.generation.load(Ordering::Acquire);
+        let idle = match self.shared.take_idle(generation) {
+            Some(idle) => idle,
+            None => {
+                let connect = self.shared.options.connect();
+                let connection =
+                    tokio::time::timeout(ACQUIRE_LIMIT, connect).await.map_err(|_| sqlx::Error::PoolTimedOut)??;
+                Idle { connection, opened: Instant::now(), generation }
+            }
+        };
+        Ok(Lease { idle, shared: Arc::clone(&self.shared), _permit: permit })
+    }
+
+    /// Borrows a connection and runs `statement` on it: the first words of a transaction.
+    /// An idle connection may have died with the server; then the rest of that generation is dropped and a new
+    /// connection tried, once. A caller that goes away in between drops the lease and so closes the connection.
+    pub(crate) async fn open(&self, statement: Arc<str>) -> Result<Lease, sqlx::Error> {
+        let mut retried = false;
+        loop {
+            let mut lease = self.acquire().await?;
+            match sqlx::raw_sql(AssertSqlSafe(Arc::clone(&statement))).execute(lease.connection()).await {
+                Ok(_) => return Ok(lease),
+                Err(error) if !retried && is_dead(&error) => {
+                    self.shared.generation.fetch_add(1, Ordering::AcqRel);
+                    retried = true;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+/// Whether the connection, not the statement, is what failed.
+fn is_dead(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_) | sqlx::Error::Protocol(_) => true,
+        sqlx::Error::Database(error) => matches!(error.code().as_deref(), Some("57P01" | "57P02" | "57P05" | "25P03")),
+        _ => false,
+    }
+}
+
+impl Shared {
+    fn take_idle(&self, generation: u64) -> Option<Idle> {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        while let Some(candidate) = idle.pop() {
+            if candidate.generation == generation && candidate.opened.elapsed() < MAX_AGE {
+                return Some(candidate);
+            }
+        }
+        None
+    }
+}
+
+impl Lease {
+    pub(crate) fn connection(&mut self) -> &mut PgConnection {
+        &mut self.idle.connection
+    }
+
+    /// Returns a connection that is outside any transaction.
+    pub(crate) fn give_back(self) {
+        let Self { idle, shared, _permit } = self;
+        shared.idle.lock().unwrap_or_else(PoisonError::into_inner).push(idle);
+    }
+}

@@ -1,0 +1,200 @@
+//! The record of refusals: durable before the caller hears of them.
+//!
+//! One writer per service commits security events in groups: what arrives while a commit is under way makes the next
+//! one, so a flood costs a commit per group and a single probe waits for nothing but its own.
+//! Refusals without a verified tenant are counted in memory by source and kind and written each second.
+//! When the database is down the answer is UNAVAILABLE and not the refusal.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use prost::{Message, Name};
+use proto::common::v1::{AuthenticationFailed, AuthenticationFailure, RateLimited, Severity};
+use time::OffsetDateTime;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::Error;
+use crate::ctx::{Actor, Clock};
+use crate::db::{Db, schema_sql};
+use crate::events::Emitted;
+use crate::fields;
+use crate::ids::TenantId;
+use crate::outbox::{Columns, OutboxSql, Wake};
+use crate::tasks::Tasks;
+use crate::telemetry;
+
+/// Events that may wait for the writer; the next caller waits for room.
+const QUEUE: usize = 4_096;
+/// The most events in one statement.
+const GROUP: usize = 512;
+/// Distinct sources and kinds counted within one second; further ones share one entry without an address.
+const SOURCES: usize = 1_024;
+
+/// Where a service writes its security events.
+#[derive(Clone, Debug)]
+pub struct SecurityLog {
+    queue: mpsc::Sender<Entry>,
+    unverified: Arc<Mutex<HashMap<(Option<IpAddr>, AuthenticationFailure), Tally>>>,
+    limited: Arc<Mutex<HashMap<(TenantId, Actor, &'static str), Tally>>>,
+    clock: Clock,
+}
+
+#[derive(Debug)]
+struct Entry {
+    tenant: TenantId,
+    event: Emitted,
+    written: oneshot::Sender<Result<(), Arc<Error>>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Tally {
+    count: i64,
+    first: OffsetDateTime,
+}
+
+impl SecurityLog {
+    /// Starts the writer of one service.
+    pub(crate) fn start(db: Db, sql: Arc<OutboxSql>, wake: Wake, clock: Clock, tasks: &Tasks) -> Self {
+        let (queue, entries) = mpsc::channel(QUEUE);
+        let log = Self { queue, unverified: Arc::default(), limited: Arc::default(), clock };
+        tasks.spawn(write(db, sql, wake, entries));
+        tasks.spawn(flush_tallies(log.clone(), tasks.clone()));
+        log
+    }
+
+    /// Writes an event of `tenant` and returns once it is committed.
+    pub async fn record<M: Message + Name>(&self, tenant: TenantId, actor: Actor, event: &M) -> Result<(), Error> {
+        let event_id = self.clock.new_uuid();
+        let emitted = Emitted {
+            event_id,
+            type_name: M::full_name(),
+            aggregate_id: event_id,
+            version: 1,
+            occurred_at: self.clock.now(),
+            actor,
+            traceparent: telemetry::current_traceparent(),
+            body: event.encode_to_vec(),
+        };
+        let (written, outcome) = oneshot::channel();
+        let unavailable = || Error::Unavailable { what: "the audit trail", source: "its writer has ended".into() };
+        self.queue.send(Entry { tenant, event: emitted, written }).await.map_err(|_| unavailable())?;
+        outcome.await.map_err(|_| unavailable())?.map_err(|source| Error::Unavailable { what: "the audit trail", source: source.into() })
+    }
+
+    /// Counts a refusal that no verified tenant stands behind.
+    pub fn count_unverified(&self, source: Option<IpAddr>, failure: AuthenticationFailure) {
+        let mut tallies = self.unverified.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = tallies.contains_key(&(source, failure));
+        let source = if known || tallies.len() < SOURCES { source } else { None };
+        let first = self.clock.now();
+        tallies.entry((source, failure)).or_insert(Tally { count: 0, first }).count += 1;
+    }
+
+    /// Counts a call of a verified tenant that was refused for its rate; written as one event per second.
+    pub fn count_limited(&self, tenant: TenantId, actor: &Actor, method: &'static str) {
+        let mut tallies = self.limited.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (tenant, actor.clone(), method);
+        let key = if tallies.len() < SOURCES || tallies.contains_key(&key) {
+            key
+        } else {
+            // Too many distinct callers in this second: the tenant alone is told.
+            (tenant, Actor::User(String::new()), method)
+        };
+        let first = self.clock.now();
+        tallies.entry(key).or_insert(Tally { count: 0, first }).count += 1;
+    }
+
+    async fn write_tallies(&self) {
+        self.write_limited().await;
+        self.write_unverified().await;
+    }
+
+    async fn write_limited(&self) {
+        let tallies = std::mem::take(&mut *self.limited.lock().unwrap_or_else(PoisonError::into_inner));
+        for ((tenant, actor, method), tally) in tallies {
+            let event = RateLimited {
+                severity: Severity::Low.into(),
+                count: tally.count,
+                window_start: Some(fields::timestamp(tally.first)),
+                method: method.to_owned(),
+            };
+            if let Err(error) = self.record(tenant, actor.clone(), &event).await {
+                tracing::warn!(error = %crate::error::chain(&error), "a count of refused calls could not be written and is kept");
+                let mut kept = self.limited.lock().unwrap_or_else(PoisonError::into_inner);
+                keep(kept.entry((tenant, actor, method)).or_insert(Tally { count: 0, ..tally }), tally);
+            }
+        }
+    }
+
+    async fn write_unverified(&self) {
+        let tallies = std::mem::take(&mut *self.unverified.lock().unwrap_or_else(PoisonError::into_inner));
+        for ((source, failure), tally) in tallies {
+            let severity = match failure {
+                AuthenticationFailure::BadSignature | AuthenticationFailure::UnknownKey => Severity::Medium,
+                _ => Severity::Low,
+            };
+            let event = AuthenticationFailed {
+                severity: severity.into(),
+                failure: failure.into(),
+                source_address: source.map(|address| address.to_string()).unwrap_or_default(),
+                count: tally.count,
+                window_start: Some(fields::timestamp(tally.first)),
+            };
+            if let Err(error) = self.record(TenantId::NONE, Actor::User(String::new()), &event).await {
+                tracing::warn!(error = %crate::error::chain(&error), "a count of refused tokens could not be written and is kept");
+                let mut kept = self.unverified.lock().unwrap_or_else(PoisonError::into_inner);
+                keep(kept.entry((source, failure)).or_insert(Tally { count: 0, ..tally }), tally);
+            }
+        }
+    }
+}
+
+/// Adds a tally that could not be written to the one that has begun since.
+fn keep(current: &mut Tally, unwritten: Tally) {
+    current.count += unwritten.count;
+    current.first = current.first.min(unwritten.first);
+}
+
+async fn flush_tallies(log: SecurityLog, tasks: Tasks) {
+    while tasks.pause(Duration::from_secs(1)).await {
+        log.write_tallies().await;
+    }
+    log.write_tallies().await;
+}
+
+/// Commits what is waiting, again and again, until every [`SecurityLog`] is gone.
+async fn write(db: Db, sql: Arc<OutboxSql>, wake: Wake, mut entries: mpsc::Receiver<Entry>) {
+    let mut group = Vec::with_capacity(GROUP);
+    while entries.recv_many(&mut group, GROUP).await > 0 {
+        let outcome = write_group(&db, &sql, &group).await.map_err(Arc::new);
+        if outcome.is_ok() {
+            wake.wake();
+        }
+        for entry in group.drain(..) {
+            // A caller that has gone away needs no answer; its event is written all the same.
+            let _ = entry.written.send(outcome.clone());
+        }
+    }
+}
+
+/// One statement, one commit, each row under its own tenant's context.
+async fn write_group(db: &Db, sql: &OutboxSql, group: &[Entry]) -> Result<(), Error> {
+    let mut session = db.reader().await?;
+    let columns = Columns::of(group.iter().map(|entry| &entry.event));
+    let tenants: Vec<uuid::Uuid> = group.iter().map(|entry| entry.tenant.uuid()).collect();
+    sqlx::query(schema_sql(&sql.record_security))
+        .bind(tenants)
+        .bind(columns.ids)
+        .bind(columns.types)
+        .bind(columns.aggregates)
+        .bind(columns.occurred)
+        .bind(columns.actor_kinds)
+        .bind(columns.actor_ids)
+        .bind(columns.traceparents)
+        .bind(columns.bodies)
+        .execute(&mut session)
+        .await?;
+    Ok(())
+}

@@ -1,0 +1,199 @@
+//! The gRPC server of a process: limits, and the layer that every call passes.
+//!
+//! Invariant: each call runs in a task of its own, to its end, even when its caller hangs up; a cancelled future never
+//! owns a transaction. The caller still gets DEADLINE_EXCEEDED in time.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use http::{HeaderMap, Request, Response};
+use proto::common::v1::ErrorReason;
+use tonic::body::Body;
+use tonic::transport::server::TcpConnectInfo;
+use tonic::{Code, Status};
+use tower::{Layer, Service};
+use tracing::Instrument;
+
+use crate::error::Verdict;
+use crate::tasks::Tasks;
+use crate::telemetry::{self, METRICS};
+
+/// A call without a deadline gets this one; a longer wish is cut to it.
+pub const MAX_DEADLINE: Duration = Duration::from_secs(10);
+/// The answer leaves this much before the deadline, so that it is ours and not the transport's.
+const DEADLINE_MARGIN: Duration = Duration::from_millis(5);
+/// The largest request message, in bytes. Answers are bounded by page sizes.
+pub const MAX_MESSAGE_BYTES: usize = 4 * 1024 * 1024;
+/// Calls that one process works on at the same time; more are shed.
+const MAX_CALLS: usize = 1_024;
+
+/// Who called what; set by the layer for the gate.
+#[derive(Clone, Debug)]
+pub struct Called {
+    /// The full name of the RPC, without the leading slash.
+    pub method: Arc<str>,
+    /// The address of the peer, without its port.
+    pub peer: Option<IpAddr>,
+}
+
+/// Puts every call into a task, with its span, its deadline and its measure.
+#[derive(Clone, Debug)]
+pub(crate) struct CallLayer {
+    tasks: Tasks,
+    permits: Arc<tokio::sync::Semaphore>,
+    /// Full names of RPCs that stream; their deadline does not bound the stream.
+    streaming: Arc<[String]>,
+}
+
+impl CallLayer {
+    pub(crate) fn new(tasks: Tasks, streaming: Vec<String>) -> Self {
+        Self { tasks, permits: Arc::new(tokio::sync::Semaphore::new(MAX_CALLS)), streaming: streaming.into() }
+    }
+}
+
+impl<S> Layer<S> for CallLayer {
+    type Service = CallService<S>;
+    fn layer(&self, inner: S) -> Self::Service {
+        CallService { inner, layer: self.clone() }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct CallService<S> {
+    inner: S,
+    layer: CallLayer,
+}
+
+impl<S> Service<Request<Body>> for CallService<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        let started = Instant::now();
+        let method: Arc<str> = request.uri().path().trim_start_matches('/').into();
+        let Ok(permit) = Arc::clone(&self.layer.permits).try_acquire_owned() else {
+            let refused = Verdict::new(Code::ResourceExhausted, ErrorReason::Overloaded, "the server is at its limit of calls")
+                .retry_after(Duration::from_millis(200))
+                .into_status();
+            return Box::pin(async move { Ok(refused.into_http()) });
+        };
+        let peer = request.extensions().get::<TcpConnectInfo>().and_then(TcpConnectInfo::remote_addr);
+        request.extensions_mut().insert(Called { method: Arc::clone(&method), peer: peer.map(|peer: SocketAddr| peer.ip()) });
+
+        let span = tracing::info_span!("rpc", otel.kind = "server", otel.name = %method, rpc.method = %method, tenant.id = tracing::field::Empty);
+        telemetry::set_parent(&span, request.headers().get("traceparent").and_then(|value| value.to_str().ok()));
+        let streams = self.layer.streaming.iter().any(|name| **name == *method);
+        let deadline = if streams { None } else { Some(deadline(request.headers())) };
+
+        let answer = self.inner.call(request);
+        let running = self.layer.tasks.spawn(
+            async move {
+                let answer = answer.await;
+                drop(permit);
+                answer
+            }
+            .instrument(span),
+        );
+        Box::pin(async move {
+            let joined = match deadline {
+                None => Ok(running.await),
+                Some(limit) => tokio::time::timeout(limit, running).await,
+            };
+            let response = match joined {
+                Ok(Ok(Ok(response))) => response,
+                Ok(Err(panicked)) => {
+                    tracing::error!(rpc.method = %method, error = %panicked, "a call ended by a panic");
+                    let message = "internal error";
+                    Verdict::new(Code::Internal, ErrorReason::Internal, message).into_status().into_http()
+                }
+                // The call runs on to its end; only its caller stops waiting.
+                Err(_elapsed) => {
+                    let message = "the deadline passed; the call may still take effect: repeat it with the same request_id";
+                    Verdict::new(Code::DeadlineExceeded, ErrorReason::DeadlineExceeded, message)
+                        .into_status()
+                        .into_http()
+                }
+            };
+            let code = Status::from_header_map(response.headers()).map_or(0, |status| status.code() as i32);
+            METRICS.rpc_duration.record(started.elapsed().as_secs_f64(), &telemetry::rpc_attributes(&method, code));
+            Ok(response)
+        })
+    }
+}
+
+/// The caller's `grpc-timeout`, at most [`MAX_DEADLINE`].
+fn deadline(headers: &HeaderMap) -> Duration {
+    let wished = headers.get("grpc-timeout").and_then(|value| value.to_str().ok()).and_then(parse_timeout);
+    wished.unwrap_or(MAX_DEADLINE).min(MAX_DEADLINE).saturating_sub(DEADLINE_MARGIN)
+}
+
+/// `250m` is 250 milliseconds: at most eight digits and a unit of H, M, S, m, u, n.
+fn parse_timeout(text: &str) -> Option<Duration> {
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    if digits.is_empty() || digits.len() > 8 || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    let amount: u64 = digits.parse().ok()?;
+    Some(match unit {
+        "H" => Duration::from_secs(amount * 3_600),
+        "M" => Duration::from_secs(amount * 60),
+        "S" => Duration::from_secs(amount),
+        "m" => Duration::from_millis(amount),
+        "u" => Duration::from_micros(amount),
+        "n" => Duration::from_nanos(amount),
+        _ => return None,
+    })
+}
+
+/// A server with every limit set; the defaults of the transport leave several open.
+pub(crate) fn builder() -> tonic::transport::Server {
+    tonic::transport::Server::builder()
+        .max_concurrent_streams(256)
+        .http2_max_header_list_size(16 * 1024)
+        .http2_max_pending_accept_reset_streams(Some(20))
+        .http2_max_local_error_reset_streams(Some(256))
+        .http2_keepalive_interval(Some(Duration::from_secs(30)))
+        .http2_keepalive_timeout(Some(Duration::from_secs(10)))
+        .tcp_nodelay(true)
+        .max_connection_age(jittered(Duration::from_secs(300)))
+}
+
+/// Within 20 % of `age`, different in each process, so that connections do not all move at once.
+fn jittered(age: Duration) -> Duration {
+    let mut byte = [0_u8; 1];
+    // Without randomness the age is exact, which is harmless.
+    let _ = aws_lc_rs::rand::fill(&mut byte);
+    age.mul_f64(0.8 + 0.4 * f64::from(byte[0]) / 255.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_deadline_is_the_callers_but_never_beyond_the_servers() {
+        let of = |value: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert("grpc-timeout", value.parse().unwrap());
+            deadline(&headers) + DEADLINE_MARGIN
+        };
+        assert_eq!(of("250m"), Duration::from_millis(250));
+        assert_eq!(of("1H"), MAX_DEADLINE);
+        assert_eq!(of("123456789S"), MAX_DEADLINE);
+        assert_eq!(of("nonsense"), MAX_DEADLINE);
+    }
+}

@@ -1,0 +1,147 @@
+//! Configuration: one documented struct for each concern, every value from a flag or a `CATALYST_…` variable.
+//!
+//! Invariant: no other code reads the environment; secrets come from files and sit in a type that does not print.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use secrecy::SecretString;
+
+/// Why a setting cannot be used: one line that names the variable and the remedy. The process exits with 64.
+#[derive(Debug, thiserror::Error)]
+#[error("{variable}: {problem}")]
+pub struct SettingsError {
+    /// The variable at fault.
+    pub variable: &'static str,
+    /// What is wrong with it and what would be right.
+    pub problem: String,
+}
+
+impl SettingsError {
+    /// Names the variable and the problem.
+    pub fn new(variable: &'static str, problem: impl Into<String>) -> Self {
+        Self { variable, problem: problem.into() }
+    }
+}
+
+/// Where the process listens.
+#[derive(Clone, Debug, clap::Args)]
+pub struct ListenSettings {
+    /// Address of the gRPC server.
+    #[arg(long, env = "CATALYST_LISTEN", default_value = "127.0.0.1:7400")]
+    pub listen: SocketAddr,
+    /// Address of the HTTP server for metrics and probes: /metrics, /livez, /readyz.
+    #[arg(long, env = "CATALYST_ADMIN_LISTEN", default_value = "127.0.0.1:7401")]
+    pub admin_listen: SocketAddr,
+    /// Whether gRPC server reflection is served.
+    #[arg(long, env = "CATALYST_REFLECTION", default_value_t = true, action = clap::ArgAction::Set)]
+    pub reflection: bool,
+    /// Calls that one tenant may make per second, on average and as a burst, in each process.
+    #[arg(long, env = "CATALYST_TENANT_CALLS_PER_SECOND", default_value = "2000")]
+    pub tenant_calls_per_second: std::num::NonZeroU32,
+}
+
+/// The PostgreSQL database of the services.
+#[derive(Clone, Debug, clap::Args)]
+pub struct DatabaseSettings {
+    /// postgres://HOST:PORT/DATABASE without a user: every service connects as its own roles.
+    #[arg(long, env = "CATALYST_DATABASE_URL")]
+    pub database_url: String,
+    /// Folder with one file per role, named as the role, that holds its password.
+    #[arg(long, env = "CATALYST_DATABASE_PASSWORD_DIR")]
+    pub database_password_dir: PathBuf,
+    /// Connections that each service of this process may hold as its serving role.
+    #[arg(long, env = "CATALYST_DATABASE_MAX_CONNECTIONS", default_value_t = 12)]
+    pub database_max_connections: u32,
+}
+
+/// The NATS servers.
+#[derive(Clone, Debug, clap::Args)]
+pub struct NatsSettings {
+    /// nats://HOST:PORT, or several separated by commas.
+    #[arg(long, env = "CATALYST_NATS_URL")]
+    pub nats_url: String,
+    /// Folder with one credentials file per user: `<service>.creds`.
+    #[arg(long, env = "CATALYST_NATS_CREDENTIALS_DIR")]
+    pub nats_credentials_dir: PathBuf,
+    /// Monitoring endpoints of every NATS server, separated by commas: http://HOST:8222.
+    #[arg(long, env = "CATALYST_NATS_MONITOR_URLS", value_delimiter = ',', required = true)]
+    pub nats_monitor_urls: Vec<String>,
+    /// Serve although a broker does not sync every write to disk. Development only: a power cut then loses events.
+    #[arg(long, env = "CATALYST_ALLOW_UNSYNCED", default_value_t = false, action = clap::ArgAction::Set)]
+    pub allow_unsynced: bool,
+}
+
+/// Who may call, and as whom this process calls others.
+#[derive(Clone, Debug, clap::Args)]
+pub struct IdentitySettings {
+    /// The `iss` that user tokens must carry.
+    #[arg(long, env = "CATALYST_AUTH_ISSUER")]
+    pub auth_issuer: String,
+    /// The `aud` that user tokens must carry.
+    #[arg(long, env = "CATALYST_AUTH_AUDIENCE", default_value = "catalyst")]
+    pub auth_audience: String,
+    /// The issuer's public keys (JWKS): a file or an http(s) URL.
+    #[arg(long, env = "CATALYST_AUTH_JWKS")]
+    pub auth_jwks: String,
+    /// Public keys of the services of this deployment (JWKS, `kid` = service): a file or an http(s) URL.
+    #[arg(long, env = "CATALYST_WORKLOAD_JWKS")]
+    pub workload_jwks: String,
+    /// Folder with the private keys of the services that this process runs: `<service>.pem` (PKCS#8, P-256).
+    #[arg(long, env = "CATALYST_WORKLOAD_KEY_DIR")]
+    pub workload_key_dir: PathBuf,
+    /// File with the key that page tokens are authenticated with: at least 32 bytes, the same on every replica.
+    #[arg(long, env = "CATALYST_PAGE_TOKEN_KEY_FILE")]
+    pub page_token_key_file: PathBuf,
+}
+
+/// Logs, traces and metrics.
+#[derive(Clone, Debug, clap::Args)]
+pub struct TelemetrySettings {
+    /// OTLP/gRPC endpoint for traces: http://HOST:4317. None: no traces leave the process.
+    #[arg(long, env = "CATALYST_OTLP_ENDPOINT")]
+    pub otlp_endpoint: Option<String>,
+    /// Log filter: a level, or `target=level` pairs separated by commas.
+    #[arg(long, env = "CATALYST_LOG", default_value = "info")]
+    pub log: String,
+    /// `json` for machines, `text` for people.
+    #[arg(long, env = "CATALYST_LOG_FORMAT", default_value = "json")]
+    pub log_format: LogFormat,
+}
+
+/// The form of log lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum LogFormat {
+    /// One JSON object a line.
+    Json,
+    /// Text for a terminal.
+    Text,
+}
+
+/// Everything that a serving process needs; business settings of a service stand beside it.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Settings {
+    /// Listeners.
+    #[command(flatten)]
+    pub listen: ListenSettings,
+    /// PostgreSQL.
+    #[command(flatten)]
+    pub database: DatabaseSettings,
+    /// NATS.
+    #[command(flatten)]
+    pub nats: NatsSettings,
+    /// Tokens and keys.
+    #[command(flatten)]
+    pub identity: IdentitySettings,
+}
+
+/// Reads a secret of text from a file, without its final line break.
+pub fn read_secret(variable: &'static str, path: &Path) -> Result<SecretString, SettingsError> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| SettingsError::new(variable, format!("cannot read {}: {error}", path.display())))?;
+    let text = text.trim_end_matches(['\r', '\n']);
+    if text.is_empty() {
+        return Err(SettingsError::new(variable, format!("{} is empty: put the secret into it", path.display())));
+    }
+    Ok(SecretString::from(text))
+}

@@ -1,0 +1,334 @@
+//! Verification of tokens against key sets. Nothing that a token names is ever fetched.
+//!
+//! Invariant: the algorithm is the key's, never the token's, and always asymmetric; every failure looks the same from
+//! outside and differs only in what is counted.
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use aws_lc_rs::digest::{SHA256, digest};
+use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, JwkSet};
+use jsonwebtoken::{Algorithm, DecodingKey, Validation};
+use moka::sync::Cache;
+use proto::common::v1::AuthenticationFailure as Failure;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use crate::ctx::Clock;
+use crate::ids::TenantId;
+use crate::permission::Role;
+use crate::settings::SettingsError;
+use crate::tasks::Tasks;
+
+/// A longer token is refused before it is looked at.
+const MAX_TOKEN_BYTES: usize = 8 * 1024;
+/// Clock skew between issuer and service, in seconds.
+const LEEWAY: u64 = 30;
+/// No token is accepted for longer than a day, whatever it says: a stolen one must run out.
+const MAX_LIFETIME: u64 = 24 * 3_600;
+/// A new key is accepted and a removed one refused at most this much later.
+const REFRESH: Duration = Duration::from_secs(30);
+/// Unknown key ids make the set be read again at most this often.
+const REFETCH: Duration = Duration::from_secs(10);
+/// Verified tokens kept; the least used go first.
+const CACHED: u64 = 50_000;
+/// The `typ` of a workload token's header.
+pub(crate) const WORKLOAD_TYPE: &str = "catalyst-workload+jwt";
+
+/// Where a key set comes from.
+#[derive(Clone, Debug)]
+enum Source {
+    File(std::path::PathBuf),
+    Url(String),
+}
+
+/// A set of public keys, kept fresh.
+#[derive(Debug)]
+pub(crate) struct KeySet {
+    source: Source,
+    http: reqwest::Client,
+    keys: RwLock<Arc<HashMap<String, Key>>>,
+    last_read: tokio::sync::Mutex<Option<Instant>>,
+    /// The bytes of the last good set, to see whether a refresh changed anything.
+    raw: RwLock<Vec<u8>>,
+}
+
+struct Key {
+    decoding: DecodingKey,
+    algorithm: Algorithm,
+}
+
+impl std::fmt::Debug for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Key").field("algorithm", &self.algorithm).finish_non_exhaustive()
+    }
+}
+
+impl KeySet {
+    /// Reads the set for the first time; a set that cannot be read or has no usable key is a bad setting.
+    pub(crate) async fn open(variable: &'static str, source: &str) -> Result<Self, SettingsError> {
+        let http = reqwest::Client::builder()
+            .timeout(Duration::from_secs(5))
+            .redirect(reqwest::redirect::Policy::none())
+            .build()
+            .map_err(|error| SettingsError::new(variable, error.to_string()))?;
+        let source = if source.starts_with("https://") || source.starts_with("http://") {
+            Source::Url(source.to_owned())
+        } else {
+            Source::File(source.into())
+        };
+        let set = Self {
+            source,
+            http,
+            keys: RwLock::default(),
+            last_read: tokio::sync::Mutex::new(None),
+            raw: RwLock::default(),
+        };
+        set.read_again(Duration::ZERO).await.map_err(|why| SettingsError::new(variable, why))?;
+        Ok(set)
+    }
+
+    /// Reads the set again unless that was done within `at_most_every`; true when the keys changed.
+    async fn read_again(&self, at_most_every: Duration) -> Result<bool, String> {
+        let mut last = self.last_read.lock().await;
+        if last.is_some_and(|at| at.elapsed() < at_most_every) {
+            return Ok(false);
+        }
+        *last = Some(Instant::now());
+        let raw = match &self.source {
+            Source::File(path) => {
+                tokio::fs::read(path).await.map_err(|error| format!("cannot read {}: {error}", path.display()))?
+            }
+            Source::Url(url) => {
+                let get = async { self.http.get(url).send().await?.error_for_status()?.bytes().await };
+                get.await.map_err(|error| format!("cannot read {url}: {error}"))?.to_vec()
+            }
+        };
+        if *self.raw.read().unwrap_or_else(PoisonError::into_inner) == raw {
+            return Ok(false);
+        }
+        let set: JwkSet = serde_json::from_slice(&raw).map_err(|error| format!("is no JWKS: {error}"))?;
+        let mut keys = HashMap::new();
+        for jwk in &set.keys {
+            let Some(id) = jwk.common.key_id.clone() else { continue };
+            let Some(algorithm) = algorithm_of(&jwk.algorithm, jwk.common.key_algorithm) else { continue };
+            if let Ok(decoding) = DecodingKey::from_jwk(jwk) {
+                keys.insert(id, Key { decoding, algorithm });
+            }
+        }
+        if keys.is_empty() {
+            return Err("has no key with a kid and an asymmetric algorithm".to_owned());
+        }
+        *self.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys);
+        *self.raw.write().unwrap_or_else(PoisonError::into_inner) = raw;
+        Ok(true)
+    }
+
+    fn current(&self) -> Arc<HashMap<String, Key>> {
+        Arc::clone(&self.keys.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Verifies signature, algorithm and the claims of `validation`, which gets the key's algorithm.
+    async fn verify<C: DeserializeOwned>(&self, kid: &str, token: &str, validation: &Expected) -> Result<C, Failure> {
+        let mut keys = self.current();
+        if !keys.contains_key(kid) {
+            if let Err(why) = self.read_again(REFETCH).await {
+                tracing::warn!(error = %why, "a key set could not be read again; the last good one stays in force");
+            }
+            keys = self.current();
+        }
+        let key = keys.get(kid).ok_or(Failure::UnknownKey)?;
+        let mut rules = Validation::new(key.algorithm);
+        rules.leeway = LEEWAY;
+        rules.validate_nbf = true;
+        rules.set_issuer(&[&validation.issuer]);
+        rules.set_audience(&[&validation.audience]);
+        rules.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
+        jsonwebtoken::decode::<C>(token, &key.decoding, &rules).map(|verified| verified.claims).map_err(|error| {
+            use jsonwebtoken::errors::ErrorKind;
+            match error.kind() {
+                ErrorKind::InvalidSignature | ErrorKind::InvalidAlgorithm => Failure::BadSignature,
+                ErrorKind::ExpiredSignature | ErrorKind::ImmatureSignature => Failure::Expired,
+                ErrorKind::InvalidIssuer | ErrorKind::InvalidAudience => Failure::WrongIssuerOrAudience,
+                ErrorKind::MissingRequiredClaim(_) | ErrorKind::Json(_) | ErrorKind::InvalidSubject => {
+                    Failure::ClaimsInvalid
+                }
+                _ => Failure::Malformed,
+            }
+        })
+    }
+}
+
+/// The one algorithm that a key is used with: as the set says, else the usual one of its kind; never a symmetric one.
+fn algorithm_of(
+    parameters: &AlgorithmParameters,
+    stated: Option<jsonwebtoken::jwk::KeyAlgorithm>,
+) -> Option<Algorithm> {
+    let stated = stated.map(|algorithm| algorithm.to_string());
+    let chosen = match (parameters, stated.as_deref()) {
+        (AlgorithmParameters::EllipticCurve(ec), stated) => match (&ec.curve, stated) {
+            (EllipticCurve::P256, None | Some("ES256")) => Algorithm::ES256,
+            (EllipticCurve::P384, None | Some("ES384")) => Algorithm::ES384,
+            _ => return None,
+        },
+        (AlgorithmParameters::OctetKeyPair(_), None | Some("EdDSA")) => Algorithm::EdDSA,
+        (AlgorithmParameters::RSA(_), None | Some("RS256")) => Algorithm::RS256,
+        (AlgorithmParameters::RSA(_), Some("RS384")) => Algorithm::RS384,
+        (AlgorithmParameters::RSA(_), Some("RS512")) => Algorithm::RS512,
+        (AlgorithmParameters::RSA(_), Some("PS256")) => Algorithm::PS256,
+        (AlgorithmParameters::RSA(_), Some("PS384")) => Algorithm::PS384,
+        (AlgorithmParameters::RSA(_), Some("PS512")) => Algorithm::PS512,
+        _ => return None,
+    };
+    Some(chosen)
+}
+
+struct Expected {
+    issuer: String,
+    audience: String,
+}
+
+/// Claims of a user token. Types are strict: an `exp` of text or with a fraction is no token of ours.
+#[derive(Debug, Deserialize)]
+struct UserClaims {
+    sub: String,
+    tenant_id: String,
+    roles: Vec<Role>,
+    exp: u64,
+    #[serde(default)]
+    iat: Option<u64>,
+}
+
+/// Claims of a workload token.
+#[derive(Debug, Deserialize)]
+struct WorkloadClaims {
+    sub: String,
+    tenant_id: String,
+    exp: u64,
+    #[serde(default)]
+    iat: Option<u64>,
+}
+
+/// The principal of a verified token.
+#[derive(Clone, Debug)]
+pub(crate) enum Principal {
+    User { tenant: TenantId, subject: Arc<str>, roles: Arc<[Role]> },
+    Service { tenant: TenantId, service: Arc<str> },
+}
+
+impl Principal {
+    pub(crate) fn tenant(&self) -> TenantId {
+        match self {
+            Self::User { tenant, .. } | Self::Service { tenant, .. } => *tenant,
+        }
+    }
+}
+
+/// The `iss` of workload tokens.
+pub(crate) const WORKLOAD_ISSUER: &str = "catalyst-workload";
+/// A workload token lives at most this long, in seconds: it delegates a tenant.
+const WORKLOAD_LIFETIME: u64 = 300;
+
+/// Verifies user and workload tokens for one service, remembering the verified ones until they expire or a key goes.
+#[derive(Debug)]
+pub(crate) struct Verifier {
+    users: KeySet,
+    workloads: KeySet,
+    user_rules: (String, String),
+    service: &'static str,
+    clock: Clock,
+    verified: Cache<[u8; 32], (Principal, u64)>,
+}
+
+impl Verifier {
+    pub(crate) async fn open(
+        settings: &crate::settings::IdentitySettings,
+        service: &'static str,
+        clock: Clock,
+    ) -> Result<Arc<Self>, SettingsError> {
+        Ok(Arc::new(Self {
+            users: KeySet::open("CATALYST_AUTH_JWKS", &settings.auth_jwks).await?,
+            workloads: KeySet::open("CATALYST_WORKLOAD_JWKS", &settings.workload_jwks).await?,
+            user_rules: (settings.auth_issuer.clone(), settings.auth_audience.clone()),
+            service,
+            clock,
+            verified: Cache::new(CACHED),
+        }))
+    }
+
+    /// Keeps both key sets fresh; a change forgets every remembered token, so that a removed key counts at once.
+    pub(crate) async fn refresh(self: Arc<Self>, tasks: Tasks) {
+        while tasks.pause(REFRESH).await {
+            for set in [&self.users, &self.workloads] {
+                match set.read_again(Duration::ZERO).await {
+                    Ok(true) => self.verified.invalidate_all(),
+                    Ok(false) => {}
+                    Err(why) => {
+                        tracing::warn!(error = %why, "a key set could not be refreshed; the last good one stays in force");
+                    }
+                }
+            }
+        }
+    }
+
+    /// The principal of a bearer token.
+    pub(crate) async fn verify(&self, token: &str) -> Result<Principal, Failure> {
+        if token.len() > MAX_TOKEN_BYTES {
+            return Err(Failure::Malformed);
+        }
+        let mut hash = [0; 32];
+        hash.copy_from_slice(digest(&SHA256, token.as_bytes()).as_ref());
+        let now = u64::try_from(self.clock.now().unix_timestamp()).unwrap_or_default();
+        if let Some((principal, exp)) = self.verified.get(&hash) {
+            return if exp + LEEWAY > now { Ok(principal) } else { Err(Failure::Expired) };
+        }
+        let header = jsonwebtoken::decode_header(token).map_err(|_| Failure::Malformed)?;
+        // A token that brings or names its own key is an attempt; so is one with extensions that we do not know.
+        if header.jwk.is_some() || header.jku.is_some() || header.x5u.is_some() || header.x5c.is_some() {
+            return Err(Failure::Malformed);
+        }
+        let kid = header.kid.as_deref().ok_or(Failure::UnknownKey)?;
+        let (principal, exp) = if header.typ.as_deref() == Some(WORKLOAD_TYPE) {
+            self.verify_workload(kid, token, now).await?
+        } else {
+            self.verify_user(kid, token, now).await?
+        };
+        self.verified.insert(hash, (principal.clone(), exp));
+        Ok(principal)
+    }
+
+    async fn verify_user(&self, kid: &str, token: &str, now: u64) -> Result<(Principal, u64), Failure> {
+        let expected = Expected { issuer: self.user_rules.0.clone(), audience: self.user_rules.1.clone() };
+        let claims: UserClaims = self.users.verify(kid, token, &expected).await?;
+        check_times(claims.exp, claims.iat, now, MAX_LIFETIME)?;
+        let tenant = TenantId::parse_strict(&claims.tenant_id).ok_or(Failure::ClaimsInvalid)?;
+        if claims.sub.is_empty() || claims.sub.len() > 255 || tenant == TenantId::NONE {
+            return Err(Failure::ClaimsInvalid);
+        }
+        let principal = Principal::User { tenant, subject: claims.sub.into(), roles: claims.roles.into() };
+        Ok((principal, claims.exp))
+    }
+
+    async fn verify_workload(&self, kid: &str, token: &str, now: u64) -> Result<(Principal, u64), Failure> {
+        let expected = Expected { issuer: WORKLOAD_ISSUER.to_owned(), audience: self.service.to_owned() };
+        let claims: WorkloadClaims = self.workloads.verify(kid, token, &expected).await?;
+        check_times(claims.exp, claims.iat, now, WORKLOAD_LIFETIME)?;
+        // A service signs for itself alone: its key carries its name.
+        if claims.sub != kid {
+            return Err(Failure::ClaimsInvalid);
+        }
+        let tenant = TenantId::parse_strict(&claims.tenant_id).ok_or(Failure::ClaimsInvalid)?;
+        Ok((Principal::Service { tenant, service: claims.sub.into() }, claims.exp))
+    }
+}
+
+fn check_times(exp: u64, iat: Option<u64>, now: u64, lifetime: u64) -> Result<(), Failure> {
+    if exp > now.saturating_add(lifetime + LEEWAY) {
+        return Err(Failure::ClaimsInvalid);
+    }
+    if iat.is_some_and(|iat| iat > now.saturating_add(LEEWAY)) {
+        return Err(Failure::Expired);
+    }
+    Ok(())
+}

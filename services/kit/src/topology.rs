@@ -1,0 +1,111 @@
+//! The broker's side of the deployment: streams, the tenant directory's bucket and durable consumers.
+//! Made by `catalyst migrate` with the migrator's rights; a service may only use what is there.
+
+use std::time::Duration;
+
+use async_nats::jetstream::consumer::{AckPolicy, pull};
+use async_nats::jetstream::stream::{Config, Republish, StorageType, SubjectTransform};
+use async_nats::jetstream::{Context, kv};
+
+use crate::bus::Bus;
+use crate::directory::BUCKET;
+use crate::events::{Stream, tokens};
+use crate::host::Definition;
+
+/// How long a stored message id is recognised. Consumers keep their own inbox, so this is only the first filter.
+const DUPLICATE_WINDOW: Duration = Duration::from_secs(600);
+/// How long a consumer has for a batch before it is delivered again.
+const ACK_WAIT: Duration = Duration::from_secs(30);
+/// Unacknowledged messages of one consumer: bounds what a slow one holds in memory.
+const MAX_ACK_PENDING: i64 = 5_000;
+
+/// Makes or updates everything. `replicas` is 1 on a single server, 3 on a cluster.
+pub async fn apply(bus: &Bus, definitions: &[Definition], replicas: usize) -> Result<(), async_nats::Error> {
+    let jetstream = bus.jetstream();
+    for stream in [Stream::Domain, Stream::Security] {
+        jetstream.create_or_update_stream(event_stream(stream, replicas)).await?;
+    }
+    let dead_letters = Config {
+        name: "DEAD_LETTERS".to_owned(),
+        description: Some("messages that a consumer set aside, with the reason".to_owned()),
+        subjects: vec!["dead_letter.>".to_owned()],
+        storage: StorageType::File,
+        num_replicas: replicas,
+        ..Config::default()
+    };
+    jetstream.create_or_update_stream(dead_letters).await?;
+    let bucket = kv::Config {
+        bucket: BUCKET.to_owned(),
+        description: "the state of each tenant; written by the tenants service alone".to_owned(),
+        history: 1,
+        storage: StorageType::File,
+        num_replicas: replicas,
+        ..kv::Config::default()
+    };
+    jetstream.create_or_update_key_value(bucket).await?;
+    for definition in definitions {
+        create_durables(jetstream, definition).await?;
+    }
+    Ok(())
+}
+
+fn event_stream(stream: Stream, replicas: usize) -> Config {
+    // Published to `ingest…`, stored and republished under the subjects that subscribers hear: on a plain stream,
+    // core subscribers would hear the messages of refused batches, events that never happened.
+    let words = match stream {
+        Stream::Domain => "*.*.*",
+        Stream::Security => "*.*",
+    };
+    Config {
+        name: stream.name().to_owned(),
+        subjects: vec![format!("{}.{words}", stream.ingest())],
+        subject_transform: Some(SubjectTransform {
+            source: format!("{}.>", stream.ingest()),
+            destination: format!("{}.>", stream.heard()),
+        }),
+        republish: Some(Republish {
+            source: format!("{}.>", stream.heard()),
+            destination: format!("{}.>", stream.heard()),
+            headers_only: false,
+        }),
+        storage: StorageType::File,
+        num_replicas: replicas,
+        duplicate_window: DUPLICATE_WINDOW,
+        allow_atomic_publish: true,
+        deny_delete: true,
+        deny_purge: true,
+        ..Config::default()
+    }
+}
+
+async fn create_durables(jetstream: &Context, definition: &Definition) -> Result<(), async_nats::Error> {
+    for subscription in definition.subscriptions {
+        let heard = subscription.stream.heard();
+        let filter_subjects: Vec<String> = if subscription.types.is_empty() {
+            vec![format!("{heard}.>")]
+        } else {
+            subscription
+                .types
+                .iter()
+                .filter_map(|name| tokens(name))
+                .map(|(noun, event)| match subscription.stream {
+                    Stream::Domain => format!("{heard}.*.{noun}.{event}"),
+                    Stream::Security => format!("{heard}.*.{event}"),
+                })
+                .collect()
+        };
+        let config = pull::Config {
+            durable_name: Some(subscription.durable.to_owned()),
+            description: Some(format!("events that {} applies", definition.name)),
+            ack_policy: AckPolicy::Explicit,
+            ack_wait: ACK_WAIT,
+            // Deliveries are counted and set aside by the consumer itself, with a reason.
+            max_deliver: -1,
+            max_ack_pending: MAX_ACK_PENDING,
+            filter_subjects,
+            ..pull::Config::default()
+        };
+        jetstream.create_consumer_on_stream(config, subscription.stream.name()).await?;
+    }
+    Ok(())
+}

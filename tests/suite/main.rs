@@ -1,0 +1,4 @@
+//! suite
+
+mod deploy;
+mod tidy;
