@@ -1,1 +1,172 @@
-//! harness
+//! The harness: the real system, started once for all tests of a process, driven over gRPC.
+//!
+//! Servers are the embedded ones in a temporary folder; the services run in this process and connect as their own
+//! unprivileged roles. A watchdog ends the servers and removes the folder when the process ends, however it ends.
+
+mod callers;
+mod firm;
+mod probe;
+mod wait;
+mod webhook;
+
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::sync::OnceLock;
+
+use anyhow::Context as _;
+use catalyst::deployment::Deployment;
+use catalyst::keys::Issuer;
+use catalyst::services;
+use catalyst::stack::{NatsChoice, PostgresChoice, StackOptions};
+use kit::ctx::Clock;
+use kit::host::Host;
+use kit::settings::ListenSettings;
+
+pub use callers::{Caller, token_with};
+pub use firm::Firm;
+pub use probe::{Probe, probe};
+pub use wait::eventually;
+pub use webhook::{Delivery, Webhook};
+
+/// The running system.
+pub struct World {
+    /// Where gRPC is served: `http://127.0.0.1:PORT`.
+    pub url: String,
+    /// Where metrics and probes are served.
+    pub admin_url: String,
+    /// PostgreSQL as superuser, for preparing and looking; never for what a test proves.
+    pub postgres_admin_url: String,
+    /// PostgreSQL without a user.
+    pub database_url: String,
+    /// The folder of the roles' passwords.
+    pub password_dir: PathBuf,
+    /// NATS.
+    pub nats_url: String,
+    /// The folder of `<user>.creds`.
+    pub credentials_dir: PathBuf,
+    /// The folder of the bus's keys.
+    pub identity_dir: PathBuf,
+    /// The development issuer.
+    pub issuer: Issuer,
+    /// What the alert webhook received.
+    pub webhook: Webhook,
+}
+
+static WORLD: OnceLock<World> = OnceLock::new();
+
+/// The system that all tests of this process share.
+pub fn world() -> &'static World {
+    WORLD.get_or_init(|| start().unwrap_or_else(|error| panic!("the system does not start: {error:#}")))
+}
+
+/// A superuser's URL of the test server, where a test may create databases of its own.
+pub async fn admin_url() -> String {
+    world().postgres_admin_url.clone()
+}
+
+/// Runs the system on a runtime of its own: each test has another, and ends with it.
+fn start() -> anyhow::Result<World> {
+    let (ready, started) = std::sync::mpsc::channel();
+    std::thread::Builder::new().name("world".to_owned()).spawn(move || {
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+        match runtime {
+            Ok(runtime) => runtime.block_on(run(ready)),
+            Err(error) => drop(ready.send(Err(error.into()))),
+        }
+    })?;
+    started.recv().context("the system ended while it started")?
+}
+
+async fn run(ready: std::sync::mpsc::Sender<anyhow::Result<World>>) {
+    match bring_up().await {
+        Ok((world, deployment, host)) => {
+            // The receiver waits for this.
+            let _ = ready.send(Ok(world));
+            std::future::pending::<()>().await;
+            drop((deployment, host));
+        }
+        Err(error) => drop(ready.send(Err(error))),
+    }
+}
+
+async fn bring_up() -> anyhow::Result<(World, Deployment, Host)> {
+    // Installing it twice is harmless.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    if let Ok(log) = std::env::var("CATALYST_LOG") {
+        kit::telemetry::start(&kit::settings::TelemetrySettings {
+            otlp_endpoint: None,
+            log,
+            log_format: kit::settings::LogFormat::Text,
+        })?;
+    }
+    let dir = temporary_folder()?;
+    let options = StackOptions {
+        dir: dir.clone(),
+        postgres: PostgresChoice::Auto,
+        nats: NatsChoice::Auto,
+        durable: false,
+    };
+    let deployment = Deployment::start(options, &|_| {}).await?;
+    watch_over(&deployment, &dir)?;
+    let webhook = Webhook::start(&deployment.keys.webhook_secret()).await?;
+
+    let listen = ListenSettings {
+        listen: "127.0.0.1:0".parse()?,
+        admin_listen: "127.0.0.1:0".parse()?,
+        reflection: true,
+        tenant_calls_per_second: std::num::NonZeroU32::MAX,
+    };
+    let settings = deployment.settings(listen);
+    let mut service_settings = services::ServiceSettings::default();
+    service_settings.audit.alert_webhook_url = Some(webhook.url.clone());
+    service_settings.audit.alert_webhook_secret_file = Some(deployment.keys.webhook_secret());
+    let services = services::all(&service_settings);
+    let host = Host::start(&settings, services, prometheus::Registry::new(), Clock::system()).await?;
+    let world = World {
+        url: format!("http://{}", host.address),
+        admin_url: format!("http://{}", host.admin_address),
+        postgres_admin_url: deployment.stack.postgres_admin_url.clone(),
+        database_url: deployment.stack.database_url.clone(),
+        password_dir: deployment.keys.password_dir(),
+        nats_url: deployment.stack.nats_url.clone(),
+        credentials_dir: deployment.stack.credentials_dir.clone(),
+        identity_dir: deployment.stack.identity_dir.clone(),
+        issuer: deployment.keys.development_issuer()?,
+        webhook,
+    };
+    Ok((world, deployment, host))
+}
+
+/// A folder that PostgreSQL's user may pass through when the tests run as root.
+pub fn temporary_folder() -> anyhow::Result<PathBuf> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    let name = format!("catalyst-test-{}", Clock::system().new_uuid().simple());
+    let dir = std::env::temp_dir().join(name);
+    std::fs::DirBuilder::new().mode(0o711).create(&dir)?;
+    Ok(dir)
+}
+
+/// A shell that waits for the end of this process, which closes the pipe, and then ends the servers.
+fn watch_over(deployment: &Deployment, dir: &std::path::Path) -> anyhow::Result<()> {
+    use std::os::unix::process::CommandExt as _;
+    let pids: Vec<String> = [deployment.stack.postgres.as_ref().and_then(|server| server.pid()), deployment.stack.nats.pid()]
+        .into_iter()
+        .flatten()
+        .map(|pid| pid.to_string())
+        .collect();
+    let script = "cat >/dev/null; kill -INT $2 $3; \
+                  for i in 1 2 3 4 5 6 7 8 9 10; do kill -0 $2 $3 2>/dev/null || break; sleep 0.2; done; \
+                  kill -KILL $2 $3; rm -rf \"$1\"";
+    let mut watchdog = std::process::Command::new("sh")
+        .args(["-c", script, "watchdog"])
+        .arg(dir)
+        .args(pids)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .process_group(0)
+        .spawn()?;
+    // The pipe stays open until the process ends.
+    std::mem::forget(watchdog.stdin.take());
+    Ok(())
+}

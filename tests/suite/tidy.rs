@@ -283,6 +283,23 @@ fn every_method_has_a_request_and_a_response_of_its_own() -> anyhow::Result<()> 
     Ok(())
 }
 
+#[test]
+fn every_operation_is_named_as_its_method() -> anyhow::Result<()> {
+    assert_none(&rules::misnamed_operations(
+        &sources()?,
+        &rules::methods(&contract()?),
+    ));
+    let methods = [["CreateProject", "", ""].map(str::to_owned)];
+    let operation = |name: &str| {
+        let path = format!("services/projects/src/operations/{name}.rs");
+        rules::misnamed_operations(&[source(&path, "")], &methods).len()
+    };
+    assert_eq!(operation("create_project"), 0);
+    assert_eq!(operation("mod"), 0);
+    assert_eq!(operation("project_creation"), 1);
+    Ok(())
+}
+
 fn repository() -> &'static Path {
     const REPOSITORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
     Path::new(REPOSITORY)

@@ -1,4 +1,13 @@
-//! catalyst
+//! Catalyst as a program: the services together, the embedded servers, and the command line.
+//!
+//! Start reading at [`cli`]: each command is a module. [`deployment`] is what `up` and the tests share.
 
-pub mod stack;
+pub mod cli;
+pub mod client;
+pub mod deployment;
 pub mod import;
+pub mod keys;
+pub mod process;
+pub mod services;
+pub mod stack;
+pub mod up;

@@ -69,15 +69,27 @@ pub const MUTABLE: &[&str] = &[
 impl Consultant {
     /// A new, active consultant at version 1.
     pub fn new(id: ConsultantId, profile: Profile, now: OffsetDateTime) -> Self {
-        Self { id, profile, active: true, version: 1, created_at: now, updated_at: now }
+        Self {
+            id,
+            profile,
+            active: true,
+            version: 1,
+            created_at: now,
+            updated_at: now,
+        }
     }
 
     /// Takes the `named` fields over from `wished`; the names of those that really changed, and none if nothing did.
-    pub fn update(&mut self, wished: &Profile, named: &[&str], now: OffsetDateTime) -> Vec<&'static str> {
+    pub fn update(
+        &mut self,
+        wished: &Profile,
+        named: &[&str],
+        now: OffsetDateTime,
+    ) -> Vec<&'static str> {
         let changed: Vec<&'static str> = MUTABLE
             .iter()
             .copied()
-            .filter(|field| named.contains(field) && take(&mut self.profile, &wished, field))
+            .filter(|field| named.contains(field) && take(&mut self.profile, wished, field))
             .collect();
         if !changed.is_empty() {
             self.touch(now);
@@ -114,7 +126,10 @@ fn take(profile: &mut Profile, wished: &Profile, field: &str) -> bool {
         "email" => set(&mut profile.email, &wished.email),
         "subject" => set(&mut profile.subject, &wished.subject),
         "job_title" => set(&mut profile.job_title, &wished.job_title),
-        "weekly_capacity_minutes" => set(&mut profile.weekly_capacity_minutes, &wished.weekly_capacity_minutes),
+        "weekly_capacity_minutes" => set(
+            &mut profile.weekly_capacity_minutes,
+            &wished.weekly_capacity_minutes,
+        ),
         "cost_rate" => set(&mut profile.cost_rate, &wished.cost_rate),
         "bill_rate" => set(&mut profile.bill_rate, &wished.bill_rate),
         _ => false,
@@ -139,7 +154,11 @@ mod tests {
     }
 
     fn kim() -> Consultant {
-        Consultant::new(ConsultantId::new(uuid::Uuid::from_u128(1)), profile("kim"), OffsetDateTime::UNIX_EPOCH)
+        Consultant::new(
+            ConsultantId::new(uuid::Uuid::from_u128(1)),
+            profile("kim"),
+            OffsetDateTime::UNIX_EPOCH,
+        )
     }
 
     #[test]
@@ -149,7 +168,10 @@ mod tests {
         wished.display_name = "Other".to_owned();
         wished.email = Some("kim@example.com".to_owned());
         let later = OffsetDateTime::UNIX_EPOCH + time::Duration::HOUR;
-        assert_eq!(consultant.update(&wished, &["code", "email"], later), ["code", "email"]);
+        assert_eq!(
+            consultant.update(&wished, &["code", "email"], later),
+            ["code", "email"]
+        );
         assert_eq!((consultant.version, consultant.updated_at), (2, later));
         assert_eq!(consultant.profile.display_name, "Kim");
     }
@@ -157,7 +179,11 @@ mod tests {
     #[test]
     fn an_update_to_what_already_is_changes_nothing() {
         let mut consultant = kim();
-        assert!(consultant.update(&profile("kim"), MUTABLE, OffsetDateTime::UNIX_EPOCH).is_empty());
+        assert!(
+            consultant
+                .update(&profile("kim"), MUTABLE, OffsetDateTime::UNIX_EPOCH)
+                .is_empty()
+        );
         assert_eq!(consultant.version, 1);
     }
 

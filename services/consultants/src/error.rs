@@ -39,7 +39,9 @@ impl ServiceError for Error {
             Self::NotFound(id) => Verdict::not_found(*id),
             Self::CodeTaken => Verdict::new(Code::AlreadyExists, ErrorReason::CodeTaken, message),
             Self::EmailTaken => Verdict::new(Code::AlreadyExists, ErrorReason::EmailTaken, message),
-            Self::SubjectTaken => Verdict::new(Code::AlreadyExists, ErrorReason::SubjectTaken, message),
+            Self::SubjectTaken => {
+                Verdict::new(Code::AlreadyExists, ErrorReason::SubjectTaken, message)
+            }
             Self::Kit(error) => error.verdict(),
         }
     }

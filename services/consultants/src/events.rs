@@ -42,5 +42,9 @@ pub(crate) fn deactivated(ctx: &Ctx, consultant: &Consultant) -> Emitted {
 
 /// The state on the wire.
 pub(crate) fn state(consultant: &Consultant) -> pb::ConsultantState {
-    if consultant.active { pb::ConsultantState::Active } else { pb::ConsultantState::Inactive }
+    if consultant.active {
+        pb::ConsultantState::Active
+    } else {
+        pb::ConsultantState::Inactive
+    }
 }

@@ -26,10 +26,15 @@ impl ConsultantService for Service {
         request: Request<pb::CreateConsultantRequest>,
     ) -> Result<Response<pb::CreateConsultantResponse>, Status> {
         let ctx = self.kit.authorize(&request, &permissions::CREATE).await?;
-        let (repeat, profile) = self.kit.answer(&ctx, read_create(request.get_ref())).await?;
+        let (repeat, profile) = self
+            .kit
+            .answer(&ctx, read_create(request.get_ref()))
+            .await?;
         let created = operations::create_consultant(&ctx, &self.kit.db, &repeat, profile).await;
         let consultant = self.kit.answer(&ctx, created).await?;
-        Ok(Response::new(pb::CreateConsultantResponse { consultant: Some(consultant.into()) }))
+        Ok(Response::new(pb::CreateConsultantResponse {
+            consultant: Some(consultant.into()),
+        }))
     }
 
     async fn get_consultant(
@@ -37,10 +42,15 @@ impl ConsultantService for Service {
         request: Request<pb::GetConsultantRequest>,
     ) -> Result<Response<pb::GetConsultantResponse>, Status> {
         let ctx = self.kit.authorize(&request, &permissions::GET).await?;
-        let id = self.kit.answer(&ctx, read_id(&request.get_ref().consultant_id)).await?;
+        let id = self
+            .kit
+            .answer(&ctx, read_id(&request.get_ref().consultant_id))
+            .await?;
         let found = operations::get_consultant(&ctx, &self.kit.db, id).await;
         let consultant = self.kit.answer(&ctx, found).await?;
-        Ok(Response::new(pb::GetConsultantResponse { consultant: Some(consultant.into()) }))
+        Ok(Response::new(pb::GetConsultantResponse {
+            consultant: Some(consultant.into()),
+        }))
     }
 
     async fn list_consultants(
@@ -50,14 +60,23 @@ impl ConsultantService for Service {
         let ctx = self.kit.authorize(&request, &permissions::LIST).await?;
         let request = request.into_inner();
         let active = self.kit.answer(&ctx, read_state(request.state)).await?;
-        let page = self.kit.pages.read(&ctx, request.page_size, &request.page_token, &active);
+        let page = self
+            .kit
+            .pages
+            .read(&ctx, request.page_size, &request.page_token, &active);
         let page = self.kit.answer(&ctx, page).await?;
         let rows = operations::list_consultants(&ctx, &self.kit.db, active, &page).await;
         let rows = self.kit.answer(&ctx, rows).await?;
-        let finished = self.kit.pages.finish(&ctx, &page, rows, &active, |last| last.id.uuid());
+        let finished = self
+            .kit
+            .pages
+            .finish(&ctx, &page, rows, &active, |last| last.id.uuid());
         let (consultants, next_page_token) = self.kit.answer(&ctx, finished).await?;
         let consultants = consultants.into_iter().map(Into::into).collect();
-        Ok(Response::new(pb::ListConsultantsResponse { consultants, next_page_token }))
+        Ok(Response::new(pb::ListConsultantsResponse {
+            consultants,
+            next_page_token,
+        }))
     }
 
     async fn update_consultant(
@@ -65,21 +84,35 @@ impl ConsultantService for Service {
         request: Request<pb::UpdateConsultantRequest>,
     ) -> Result<Response<pb::UpdateConsultantResponse>, Status> {
         let ctx = self.kit.authorize(&request, &permissions::UPDATE).await?;
-        let (repeat, update) = self.kit.answer(&ctx, read_update(request.get_ref())).await?;
+        let (repeat, update) = self
+            .kit
+            .answer(&ctx, read_update(request.get_ref()))
+            .await?;
         let updated = operations::update_consultant(&ctx, &self.kit.db, &repeat, update).await;
         let consultant = self.kit.answer(&ctx, updated).await?;
-        Ok(Response::new(pb::UpdateConsultantResponse { consultant: Some(consultant.into()) }))
+        Ok(Response::new(pb::UpdateConsultantResponse {
+            consultant: Some(consultant.into()),
+        }))
     }
 
     async fn deactivate_consultant(
         &self,
         request: Request<pb::DeactivateConsultantRequest>,
     ) -> Result<Response<pb::DeactivateConsultantResponse>, Status> {
-        let ctx = self.kit.authorize(&request, &permissions::DEACTIVATE).await?;
-        let (repeat, id, etag) = self.kit.answer(&ctx, read_deactivate(request.get_ref())).await?;
-        let deactivated = operations::deactivate_consultant(&ctx, &self.kit.db, &repeat, id, etag).await;
+        let ctx = self
+            .kit
+            .authorize(&request, &permissions::DEACTIVATE)
+            .await?;
+        let (repeat, id, etag) = self
+            .kit
+            .answer(&ctx, read_deactivate(request.get_ref()))
+            .await?;
+        let deactivated =
+            operations::deactivate_consultant(&ctx, &self.kit.db, &repeat, id, etag).await;
         let consultant = self.kit.answer(&ctx, deactivated).await?;
-        Ok(Response::new(pb::DeactivateConsultantResponse { consultant: Some(consultant.into()) }))
+        Ok(Response::new(pb::DeactivateConsultantResponse {
+            consultant: Some(consultant.into()),
+        }))
     }
 }
 
@@ -91,7 +124,10 @@ impl ConsultantLookupService for Service {
         request: Request<pb::LookupConsultantRequest>,
     ) -> Result<Response<pb::LookupConsultantResponse>, Status> {
         let ctx = self.kit.authorize(&request, &permissions::LOOKUP).await?;
-        let id = self.kit.answer(&ctx, read_id(&request.get_ref().consultant_id)).await?;
+        let id = self
+            .kit
+            .answer(&ctx, read_id(&request.get_ref().consultant_id))
+            .await?;
         let found = operations::get_consultant(&ctx, &self.kit.db, id).await;
         let consultant = self.kit.answer_service(&ctx, found)?;
         let reference = pb::ConsultantReference {
@@ -102,7 +138,9 @@ impl ConsultantLookupService for Service {
             display_name: consultant.profile.display_name,
             subject: consultant.profile.subject.unwrap_or_default(),
         };
-        Ok(Response::new(pb::LookupConsultantResponse { consultant: Some(reference) }))
+        Ok(Response::new(pb::LookupConsultantResponse {
+            consultant: Some(reference),
+        }))
     }
 }
 
@@ -117,7 +155,10 @@ fn read_state(state: i32) -> Result<Option<bool>, kit::Error> {
         Ok(pb::ConsultantState::Unspecified) => Ok(None),
         Ok(pb::ConsultantState::Active) => Ok(Some(true)),
         Ok(pb::ConsultantState::Inactive) => Ok(Some(false)),
-        Err(_) => Err(kit::Error::invalid("state", "must be a known state, or none for all")),
+        Err(_) => Err(kit::Error::invalid(
+            "state",
+            "must be a known state, or none for all",
+        )),
     }
 }
 
@@ -147,7 +188,12 @@ fn read_update(request: &pb::UpdateConsultantRequest) -> Result<(Repeat, Update)
         _ => false,
     });
     let wished = read_profile(&mut fields, &consultant, &named);
-    let update = id.map(|id| Update { id, etag, named, wished });
+    let update = id.map(|id| Update {
+        id,
+        etag,
+        named,
+        wished,
+    });
     Ok((repeat, fields.finish(update)?))
 }
 
@@ -175,11 +221,14 @@ fn read_profile(fields: &mut Fields, consultant: &pb::Consultant, names: &[&str]
         bill_rate: None,
     };
     if reads("code") {
-        profile.code = fields.code("consultant.code", &consultant.code, 64).unwrap_or_default();
+        profile.code = fields
+            .code("consultant.code", &consultant.code, 64)
+            .unwrap_or_default();
     }
     if reads("display_name") {
-        profile.display_name =
-            fields.text("consultant.display_name", &consultant.display_name, 200).unwrap_or_default();
+        profile.display_name = fields
+            .text("consultant.display_name", &consultant.display_name, 200)
+            .unwrap_or_default();
     }
     if reads("email") {
         profile.email = fields.optional_email("consultant.email", &consultant.email);
@@ -189,17 +238,25 @@ fn read_profile(fields: &mut Fields, consultant: &pb::Consultant, names: &[&str]
         profile.subject = subject.filter(|subject| !subject.is_empty());
     }
     if reads("job_title") {
-        profile.job_title =
-            fields.optional_text("consultant.job_title", &consultant.job_title, 200).unwrap_or_default();
+        profile.job_title = fields
+            .optional_text("consultant.job_title", &consultant.job_title, 200)
+            .unwrap_or_default();
     }
-    if reads("weekly_capacity_minutes") && !(0..=10_080).contains(&consultant.weekly_capacity_minutes) {
-        fields.reject("consultant.weekly_capacity_minutes", "must be between 0 and 10080");
+    if reads("weekly_capacity_minutes")
+        && !(0..=10_080).contains(&consultant.weekly_capacity_minutes)
+    {
+        fields.reject(
+            "consultant.weekly_capacity_minutes",
+            "must be between 0 and 10080",
+        );
     }
     if reads("cost_rate") {
-        profile.cost_rate = fields.optional_money("consultant.cost_rate", consultant.cost_rate.as_ref());
+        profile.cost_rate =
+            fields.optional_money("consultant.cost_rate", consultant.cost_rate.as_ref());
     }
     if reads("bill_rate") {
-        profile.bill_rate = fields.optional_money("consultant.bill_rate", consultant.bill_rate.as_ref());
+        profile.bill_rate =
+            fields.optional_money("consultant.bill_rate", consultant.bill_rate.as_ref());
     }
     profile
 }

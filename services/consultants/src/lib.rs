@@ -3,12 +3,12 @@
 //! Emits `ConsultantCreated`, `ConsultantUpdated` and `ConsultantDeactivated`; hears nothing.
 
 pub mod consultant;
-mod operations;
-mod store;
-mod events;
-pub mod permissions;
-mod grpc;
 mod error;
+mod events;
+mod grpc;
+mod operations;
+pub mod permissions;
+mod store;
 
 use kit::host::{App, Definition, StartError};
 use kit::kit::Kit;
@@ -19,7 +19,11 @@ use proto::consultants::v1::consultant_service_server::ConsultantServiceServer;
 pub const DEFINITION: Definition = Definition {
     name: "consultants",
     schema: "consultants",
-    migrations: &[(100, "consultant", include_str!("../migrations/0100_consultant.sql"))],
+    migrations: &[(
+        100,
+        "consultant",
+        include_str!("../migrations/0100_consultant.sql"),
+    )],
     grpc_services: &[
         "catalyst.consultants.v1.ConsultantService",
         "catalyst.consultants.v1.ConsultantLookupService",

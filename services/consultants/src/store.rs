@@ -38,8 +38,14 @@ impl From<Row> for Consultant {
                 subject: row.subject,
                 job_title: row.job_title,
                 weekly_capacity_minutes: row.weekly_capacity_minutes,
-                cost_rate: Money::from_columns(row.cost_rate_minor, row.cost_rate_currency.as_deref()),
-                bill_rate: Money::from_columns(row.bill_rate_minor, row.bill_rate_currency.as_deref()),
+                cost_rate: Money::from_columns(
+                    row.cost_rate_minor,
+                    row.cost_rate_currency.as_deref(),
+                ),
+                bill_rate: Money::from_columns(
+                    row.bill_rate_minor,
+                    row.bill_rate_currency.as_deref(),
+                ),
             },
             active: row.active,
             version: row.version,

@@ -55,7 +55,11 @@ fn metrics(registry: &prometheus::Registry) -> axum::response::Response {
     let mut text = Vec::new();
     let encoder = TextEncoder::new();
     match encoder.encode(&registry.gather(), &mut text) {
-        Ok(()) => ([(header::CONTENT_TYPE, encoder.format_type().to_owned())], text).into_response(),
+        Ok(()) => (
+            [(header::CONTENT_TYPE, encoder.format_type().to_owned())],
+            text,
+        )
+            .into_response(),
         Err(error) => {
             tracing::error!(error = %error, "the metrics could not be written");
             StatusCode::INTERNAL_SERVER_ERROR.into_response()

@@ -18,7 +18,9 @@ pub enum BusError {
     #[error(transparent)]
     Settings(#[from] SettingsError),
     /// No connection.
-    #[error("cannot connect to NATS at {url} as {user}: {source}; check CATALYST_NATS_URL and the credentials file")]
+    #[error(
+        "cannot connect to NATS at {url} as {user}: {source}; check CATALYST_NATS_URL and the credentials file"
+    )]
     Connect {
         /// The address tried.
         url: String,
@@ -68,9 +70,14 @@ impl Bus {
     /// Replies come to an inbox that only this user may hear.
     pub async fn connect(settings: &NatsSettings, user: &str) -> Result<Self, BusError> {
         let path = settings.nats_credentials_dir.join(format!("{user}.creds"));
-        let options = async_nats::ConnectOptions::with_credentials_file(&path).await.map_err(|error| {
-            SettingsError::new("CATALYST_NATS_CREDENTIALS_DIR", format!("cannot read {}: {error}", path.display()))
-        })?;
+        let options = async_nats::ConnectOptions::with_credentials_file(&path)
+            .await
+            .map_err(|error| {
+                SettingsError::new(
+                    "CATALYST_NATS_CREDENTIALS_DIR",
+                    format!("cannot read {}: {error}", path.display()),
+                )
+            })?;
         let urls: Vec<&str> = settings.nats_url.split(',').map(str::trim).collect();
         let client = options
             .name(format!("catalyst-{user}"))
@@ -78,10 +85,16 @@ impl Bus {
             .connection_timeout(Duration::from_secs(3))
             .request_timeout(Some(Duration::from_secs(5)))
             .max_reconnects(None)
-            .reconnect_delay_callback(|attempt| Duration::from_millis((50 * attempt as u64).min(1_000)))
+            .reconnect_delay_callback(|attempt| {
+                Duration::from_millis((50 * attempt as u64).min(1_000))
+            })
             .connect(urls)
             .await
-            .map_err(|source| BusError::Connect { url: settings.nats_url.clone(), user: user.to_owned(), source })?;
+            .map_err(|source| BusError::Connect {
+                url: settings.nats_url.clone(),
+                user: user.to_owned(),
+                source,
+            })?;
         let jetstream = jetstream::new(client.clone());
         Ok(Self { client, jetstream })
     }
@@ -97,19 +110,27 @@ impl Bus {
     }
 
     /// Subscribes to a core subject.
-    pub async fn subscribe(&self, subject: String) -> Result<async_nats::Subscriber, async_nats::SubscribeError> {
+    pub async fn subscribe(
+        &self,
+        subject: String,
+    ) -> Result<async_nats::Subscriber, async_nats::SubscribeError> {
         self.client.subscribe(subject).await
     }
 
     /// Sends without waiting for anything; for wake-ups and inner messages of a batch alone.
-    #[expect(clippy::disallowed_methods, reason = "the relay's and the wake-up's way out; operations emit through Tx")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the relay's and the wake-up's way out; operations emit through Tx"
+    )]
     pub(crate) async fn send(
         &self,
         subject: String,
         headers: HeaderMap,
         body: Bytes,
     ) -> Result<(), async_nats::PublishError> {
-        self.client.publish_with_headers(subject, headers, body).await
+        self.client
+            .publish_with_headers(subject, headers, body)
+            .await
     }
 
     /// Publishes and awaits the stream's answer, which may be an error of JetStream.
@@ -119,7 +140,10 @@ impl Bus {
         headers: HeaderMap,
         body: Bytes,
     ) -> Result<PublishAnswer, async_nats::RequestError> {
-        let message = self.client.request_with_headers(subject, headers, body).await?;
+        let message = self
+            .client
+            .request_with_headers(subject, headers, body)
+            .await?;
         Ok(serde_json::from_slice(&message.payload).unwrap_or_default())
     }
 
@@ -171,18 +195,42 @@ struct VarzJetStreamConfig {
 /// `sync_interval` still shows two minutes there when syncing is always on, so `sync_always` is what counts.
 pub async fn check_brokers(settings: &NatsSettings) -> Result<(), BusError> {
     let http = reqwest::Client::builder()
+        .no_proxy()
         .timeout(Duration::from_secs(3))
         .build()
-        .map_err(|source| BusError::Monitor { url: "the HTTP client".to_owned(), source })?;
+        .map_err(|source| BusError::Monitor {
+            url: "the HTTP client".to_owned(),
+            source,
+        })?;
     for url in &settings.nats_monitor_urls {
         let url = url.trim_end_matches('/');
-        let read = async { http.get(format!("{url}/varz")).send().await?.error_for_status()?.json::<Varz>().await };
-        let varz = read.await.map_err(|source| BusError::Monitor { url: url.to_owned(), source })?;
-        let name = if varz.server_name.is_empty() { url.to_owned() } else { varz.server_name };
+        let read = async {
+            http.get(format!("{url}/varz"))
+                .send()
+                .await?
+                .error_for_status()?
+                .json::<Varz>()
+                .await
+        };
+        let varz = read.await.map_err(|source| BusError::Monitor {
+            url: url.to_owned(),
+            source,
+        })?;
+        let name = if varz.server_name.is_empty() {
+            url.to_owned()
+        } else {
+            varz.server_name
+        };
         if parse_version(&varz.version) < VERSION_FLOOR {
-            return Err(BusError::TooOld { name, version: varz.version });
+            return Err(BusError::TooOld {
+                name,
+                version: varz.version,
+            });
         }
-        let synced = varz.jetstream.and_then(|js| js.config).is_some_and(|config| config.sync_always);
+        let synced = varz
+            .jetstream
+            .and_then(|js| js.config)
+            .is_some_and(|config| config.sync_always);
         if !synced && !settings.allow_unsynced {
             return Err(BusError::Unsynced { name });
         }
@@ -195,5 +243,9 @@ pub async fn check_brokers(settings: &NatsSettings) -> Result<(), BusError> {
 
 fn parse_version(text: &str) -> (u64, u64, u64) {
     let mut numbers = text.split(['.', '-']).map(|part| part.parse().unwrap_or(0));
-    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
+    (
+        numbers.next().unwrap_or(0),
+        numbers.next().unwrap_or(0),
+        numbers.next().unwrap_or(0),
+    )
 }

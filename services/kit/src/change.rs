@@ -20,7 +20,11 @@ impl Fields {
     /// An optional etag as [`etag`] writes it. One that never was an etag is stale, not malformed:
     /// the caller's remedy is the same.
     pub fn etag(&mut self, text: &str) -> Option<i64> {
-        if text.is_empty() { None } else { Some(text.parse().unwrap_or(-1)) }
+        if text.is_empty() {
+            None
+        } else {
+            Some(text.parse().unwrap_or(-1))
+        }
     }
 
     /// The fields that an update changes: those of the mask, all for `*`, and without a mask those that are set.
@@ -32,9 +36,16 @@ impl Fields {
     ) -> Vec<&'a str> {
         let paths = mask.map(|mask| mask.paths.as_slice()).unwrap_or_default();
         if paths.is_empty() {
-            let chosen: Vec<&str> = allowed.iter().copied().filter(|name| is_set(name)).collect();
+            let chosen: Vec<&str> = allowed
+                .iter()
+                .copied()
+                .filter(|name| is_set(name))
+                .collect();
             if chosen.is_empty() {
-                self.reject("update_mask", format!("names no field: name some of {}", allowed.join(", ")));
+                self.reject(
+                    "update_mask",
+                    format!("names no field: name some of {}", allowed.join(", ")),
+                );
             }
             return chosen;
         }
@@ -46,7 +57,10 @@ impl Fields {
             match allowed.iter().find(|name| *name == path) {
                 Some(name) if chosen.contains(name) => {}
                 Some(name) => chosen.push(*name),
-                None => self.reject("update_mask", format!("must name only {}", allowed.join(", "))),
+                None => self.reject(
+                    "update_mask",
+                    format!("must name only {}", allowed.join(", ")),
+                ),
             }
         }
         chosen

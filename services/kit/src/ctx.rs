@@ -39,7 +39,11 @@ impl Actor {
 
     /// Reads the stored pair back; an unknown kind is a service that a newer version named.
     pub fn from_parts(kind: &str, id: &str) -> Self {
-        if kind == "user" { Self::User(id.to_owned()) } else { Self::Service(id.to_owned()) }
+        if kind == "user" {
+            Self::User(id.to_owned())
+        } else {
+            Self::Service(id.to_owned())
+        }
     }
 }
 
@@ -58,7 +62,9 @@ impl Clock {
     /// A clock that stands at `now` until [`Clock::advance`] moves it.
     pub fn fixed(now: OffsetDateTime) -> Self {
         let micros = i64::try_from(now.unix_timestamp_nanos() / 1_000).unwrap_or(i64::MAX);
-        Self { fixed_micros: Some(Arc::new(AtomicI64::new(micros))) }
+        Self {
+            fixed_micros: Some(Arc::new(AtomicI64::new(micros))),
+        }
     }
 
     /// Moves a fixed clock and all its clones; without effect on the system clock.
@@ -70,13 +76,17 @@ impl Clock {
     }
 
     /// The instant, UTC, in the database's resolution of a microsecond: a value read back equals the one written.
-    #[expect(clippy::disallowed_methods, reason = "the one place that reads the machine's clock")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the one place that reads the machine's clock"
+    )]
     pub fn now(&self) -> OffsetDateTime {
         let micros = match &self.fixed_micros {
             Some(fixed) => i128::from(fixed.load(Ordering::SeqCst)),
             None => OffsetDateTime::now_utc().unix_timestamp_nanos() / 1_000,
         };
-        OffsetDateTime::from_unix_timestamp_nanos(micros * 1_000).unwrap_or(OffsetDateTime::UNIX_EPOCH)
+        OffsetDateTime::from_unix_timestamp_nanos(micros * 1_000)
+            .unwrap_or(OffsetDateTime::UNIX_EPOCH)
     }
 
     /// A new UUIDv7: ordered by time, 74 random bits.
@@ -87,7 +97,11 @@ impl Clock {
             Some(_) => {
                 let now = self.now();
                 let seconds = u64::try_from(now.unix_timestamp()).unwrap_or_default();
-                Uuid::new_v7(uuid::Timestamp::from_unix(uuid::NoContext, seconds, now.nanosecond()))
+                Uuid::new_v7(uuid::Timestamp::from_unix(
+                    uuid::NoContext,
+                    seconds,
+                    now.nanosecond(),
+                ))
             }
         }
     }
@@ -111,12 +125,24 @@ impl Ctx {
         method: &'static str,
         clock: Clock,
     ) -> Self {
-        Self { tenant, actor, roles, method, clock }
+        Self {
+            tenant,
+            actor,
+            roles,
+            method,
+            clock,
+        }
     }
 
     /// The context of an event that the consumer has verified, or of a task that an exempt role vouches for.
     pub(crate) fn of_event(tenant: TenantId, actor: Actor, clock: Clock) -> Self {
-        Self { tenant, actor, roles: Arc::new([]), method: "", clock }
+        Self {
+            tenant,
+            actor,
+            roles: Arc::new([]),
+            method: "",
+            clock,
+        }
     }
 
     /// The tenant whose rows this context may reach.
@@ -169,13 +195,25 @@ mod tests {
     use super::*;
 
     fn ctx(roles: &[Role]) -> Ctx {
-        Ctx::of_call(TenantId::NONE, Actor::User("kim".into()), roles.into(), "", Clock::system())
+        Ctx::of_call(
+            TenantId::NONE,
+            Actor::User("kim".into()),
+            roles.into(),
+            "",
+            Clock::system(),
+        )
     }
 
     #[test]
     fn only_the_bare_consultant_role_is_restricted_to_its_own_subject() {
-        assert_eq!(ctx(&[Role::Consultant]).restricted_to_subject(), Some("kim"));
-        assert_eq!(ctx(&[Role::Consultant, Role::Manager]).restricted_to_subject(), None);
+        assert_eq!(
+            ctx(&[Role::Consultant]).restricted_to_subject(),
+            Some("kim")
+        );
+        assert_eq!(
+            ctx(&[Role::Consultant, Role::Manager]).restricted_to_subject(),
+            None
+        );
         assert_eq!(ctx(&[Role::Viewer]).restricted_to_subject(), None);
         assert_eq!(ctx(&[]).restricted_to_subject(), None);
     }
@@ -185,6 +223,9 @@ mod tests {
         let clock = Clock::fixed(OffsetDateTime::UNIX_EPOCH);
         let copy = clock.clone();
         clock.advance(time::Duration::seconds(90));
-        assert_eq!(copy.now(), OffsetDateTime::UNIX_EPOCH + time::Duration::seconds(90));
+        assert_eq!(
+            copy.now(),
+            OffsetDateTime::UNIX_EPOCH + time::Duration::seconds(90)
+        );
     }
 }

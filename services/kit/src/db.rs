@@ -14,7 +14,9 @@ use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt};
 use secrecy::ExposeSecret;
-use sqlx::postgres::{PgConnectOptions, PgConnection, PgQueryResult, PgRow, PgStatement, PgTypeInfo};
+use sqlx::postgres::{
+    PgConnectOptions, PgConnection, PgQueryResult, PgRow, PgStatement, PgTypeInfo,
+};
 use sqlx::{AssertSqlSafe, Either, Execute, Executor, Postgres, SqlStr};
 
 use crate::Error;
@@ -63,7 +65,13 @@ impl Db {
         let statement: Arc<str> =
             format!("begin; select set_config('app.current_tenant_id', '{tenant}', true)").into();
         let lease = self.pool.open(statement).await?;
-        Ok(Tx { session: Session::new(lease, self.tasks.clone(), true), db: self.clone(), tenant, emitted: Vec::new(), claim: None })
+        Ok(Tx {
+            session: Session::new(lease, self.tasks.clone(), true),
+            db: self.clone(),
+            tenant,
+            emitted: Vec::new(),
+            claim: None,
+        })
     }
 
     /// A connection without a tenant for reads by a database function that takes the tenant, sets the context and
@@ -81,7 +89,9 @@ impl Db {
 
 impl fmt::Debug for Db {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Db").field("schema", &self.sql.schema()).finish_non_exhaustive()
+        f.debug_struct("Db")
+            .field("schema", &self.sql.schema())
+            .finish_non_exhaustive()
     }
 }
 
@@ -95,14 +105,24 @@ pub struct ExemptDb {
 
 impl ExemptDb {
     /// A pool of at most `connections` connections as the named role.
-    pub fn new(settings: &DatabaseSettings, role: &str, connections: u32, tasks: Tasks) -> Result<Self, SettingsError> {
-        Ok(Self { pool: Pool::new(role_options(settings, role)?, connections), tasks })
+    pub fn new(
+        settings: &DatabaseSettings,
+        role: &str,
+        connections: u32,
+        tasks: Tasks,
+    ) -> Result<Self, SettingsError> {
+        Ok(Self {
+            pool: Pool::new(role_options(settings, role)?, connections),
+            tasks,
+        })
     }
 
     /// Opens a transaction without a tenant.
     pub async fn begin(&self) -> Result<ExemptTx, Error> {
         let lease = self.pool.open("begin".into()).await?;
-        Ok(ExemptTx { session: Session::new(lease, self.tasks.clone(), true) })
+        Ok(ExemptTx {
+            session: Session::new(lease, self.tasks.clone(), true),
+        })
     }
 
     /// A connection for single statements, each a transaction of its own.
@@ -114,7 +134,11 @@ impl ExemptDb {
     /// A context in the name of `service` for a tenant that a row of this role names: the holder of an exempt role
     /// already sees that tenant, so it vouches for it.
     pub fn ctx_for(&self, tenant: TenantId, service: &str, clock: crate::ctx::Clock) -> Ctx {
-        Ctx::of_event(tenant, crate::ctx::Actor::Service(service.to_owned()), clock)
+        Ctx::of_event(
+            tenant,
+            crate::ctx::Actor::Service(service.to_owned()),
+            clock,
+        )
     }
 }
 
@@ -125,13 +149,22 @@ impl fmt::Debug for ExemptDb {
 }
 
 /// Connection options for a role, its password read from the folder of the settings.
-pub fn role_options(settings: &DatabaseSettings, role: &str) -> Result<PgConnectOptions, SettingsError> {
+pub fn role_options(
+    settings: &DatabaseSettings,
+    role: &str,
+) -> Result<PgConnectOptions, SettingsError> {
     let path = settings.database_password_dir.join(role);
     let password = read_secret("CATALYST_DATABASE_PASSWORD_DIR", &path)?;
     let options = PgConnectOptions::from_str(&settings.database_url).map_err(|_| {
-        SettingsError::new("CATALYST_DATABASE_URL", "is not a PostgreSQL URL: use postgres://HOST:PORT/DATABASE")
+        SettingsError::new(
+            "CATALYST_DATABASE_URL",
+            "is not a PostgreSQL URL: use postgres://HOST:PORT/DATABASE",
+        )
     })?;
-    Ok(options.username(role).password(password.expose_secret()).application_name(role))
+    Ok(options
+        .username(role)
+        .password(password.expose_secret())
+        .application_name(role))
 }
 
 /// A transaction bound to one tenant. Dropped without [`Tx::commit`], it rolls back and emits nothing.
@@ -173,7 +206,9 @@ impl Tx {
             sql.insert(&mut self.session, self.tenant, &emitted).await?;
         }
         if self.claim.take().is_some_and(|claim| !claim.is_answered()) {
-            return Err(Error::internal("a claimed request_id was committed without an answer"));
+            return Err(Error::internal(
+                "a claimed request_id was committed without an answer",
+            ));
         }
         self.session.end("commit").await?;
         if wakes {
@@ -189,7 +224,9 @@ impl Tx {
 
 impl fmt::Debug for Tx {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Tx").field("tenant", &self.tenant).finish_non_exhaustive()
+        f.debug_struct("Tx")
+            .field("tenant", &self.tenant)
+            .finish_non_exhaustive()
     }
 }
 
@@ -223,7 +260,12 @@ pub struct Session {
 
 impl Session {
     fn new(lease: Lease, tasks: Tasks, in_transaction: bool) -> Self {
-        Self { lease: Some(lease), tasks, in_transaction, in_flight: false }
+        Self {
+            lease: Some(lease),
+            tasks,
+            in_transaction,
+            in_flight: false,
+        }
     }
 
     /// Ends the transaction with `statement` and returns the connection, or closes it when the end is not confirmed.
@@ -252,7 +294,9 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        let Some(mut lease) = self.lease.take() else { return };
+        let Some(mut lease) = self.lease.take() else {
+            return;
+        };
         if self.in_flight {
             // Dropping the lease closes the connection.
             return;
@@ -273,13 +317,19 @@ impl Drop for Session {
 
 /// Whether the server answered, so that the connection is in a known state.
 fn is_answer(error: &sqlx::Error) -> bool {
-    matches!(error, sqlx::Error::Database(_) | sqlx::Error::RowNotFound | sqlx::Error::ColumnDecode { .. })
+    matches!(
+        error,
+        sqlx::Error::Database(_) | sqlx::Error::RowNotFound | sqlx::Error::ColumnDecode { .. }
+    )
 }
 
 impl<'c> Executor<'c> for &'c mut Session {
     type Database = Postgres;
 
-    fn fetch_many<'e, 'q: 'e, E>(self, query: E) -> BoxStream<'e, Result<Either<PgQueryResult, PgRow>, sqlx::Error>>
+    fn fetch_many<'e, 'q: 'e, E>(
+        self,
+        query: E,
+    ) -> BoxStream<'e, Result<Either<PgQueryResult, PgRow>, sqlx::Error>>
     where
         'c: 'e,
         E: 'q + Execute<'q, Postgres>,
@@ -299,7 +349,10 @@ impl<'c> Executor<'c> for &'c mut Session {
         .boxed()
     }
 
-    fn fetch_optional<'e, 'q: 'e, E>(self, query: E) -> BoxFuture<'e, Result<Option<PgRow>, sqlx::Error>>
+    fn fetch_optional<'e, 'q: 'e, E>(
+        self,
+        query: E,
+    ) -> BoxFuture<'e, Result<Option<PgRow>, sqlx::Error>>
     where
         'c: 'e,
         E: 'q + Execute<'q, Postgres>,
@@ -325,7 +378,10 @@ impl<'c> Executor<'c> for &'c mut Session {
         self.connection().0.prepare_with(sql, parameters)
     }
 
-    fn describe<'e>(self, sql: SqlStr) -> BoxFuture<'e, Result<sqlx::Describe<Postgres>, sqlx::Error>>
+    fn describe<'e>(
+        self,
+        sql: SqlStr,
+    ) -> BoxFuture<'e, Result<sqlx::Describe<Postgres>, sqlx::Error>>
     where
         'c: 'e,
     {

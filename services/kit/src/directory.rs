@@ -31,8 +31,11 @@ pub struct Directory {
 impl Directory {
     /// Starts watching; [`Directory::loaded`] tells when the bucket has been read once.
     pub(crate) fn start(bus: Bus, tasks: &Tasks) -> Self {
-        let directory =
-            Self { states: Arc::default(), changed: watch::channel(0).0, loaded: watch::channel(false).0 };
+        let directory = Self {
+            states: Arc::default(),
+            changed: watch::channel(0).0,
+            loaded: watch::channel(false).0,
+        };
         tasks.spawn(directory.clone().watch(bus, tasks.clone()));
         directory
     }
@@ -99,12 +102,16 @@ impl Directory {
     }
 
     fn take(&self, key: &str, operation: Operation, value: &[u8]) {
-        let Some(tenant) = TenantId::parse_strict(key) else { return };
+        let Some(tenant) = TenantId::parse_strict(key) else {
+            return;
+        };
         let mut states = self.states.write().unwrap_or_else(PoisonError::into_inner);
         match operation {
             Operation::Put => match TenantDirectoryEntry::decode(value) {
                 Ok(entry) => {
-                    let newer = states.get(&tenant).is_none_or(|(_, version)| *version <= entry.version);
+                    let newer = states
+                        .get(&tenant)
+                        .is_none_or(|(_, version)| *version <= entry.version);
                     if newer {
                         states.insert(tenant, (entry.state(), entry.version));
                     }

@@ -60,13 +60,19 @@ impl Error {
 
     /// One violation, for a rule that only the operation can check.
     pub fn invalid(field: &str, description: impl Into<String>) -> Self {
-        Self::Invalid(vec![Violation { field: field.to_owned(), description: description.into() }])
+        Self::Invalid(vec![Violation {
+            field: field.to_owned(),
+            description: description.into(),
+        }])
     }
 }
 
 impl From<sqlx::Error> for Error {
     fn from(error: sqlx::Error) -> Self {
-        let state = error.as_database_error().and_then(|e| e.code()).map(|c| c.into_owned());
+        let state = error
+            .as_database_error()
+            .and_then(sqlx::error::DatabaseError::code)
+            .map(std::borrow::Cow::into_owned);
         match (state.as_deref(), &error) {
             // serialization_failure, deadlock_detected, lock_not_available
             (Some("40001" | "40P01" | "55P03"), _) => Self::Collision(error),
@@ -80,7 +86,10 @@ impl From<sqlx::Error> for Error {
                 | sqlx::Error::PoolClosed
                 | sqlx::Error::WorkerCrashed
                 | sqlx::Error::Tls(_),
-            ) => Self::Unavailable { what: DATABASE, source: error.into() },
+            ) => Self::Unavailable {
+                what: DATABASE,
+                source: error.into(),
+            },
             _ => Self::Internal(error.into()),
         }
     }
@@ -92,7 +101,11 @@ pub fn constraint(error: &sqlx::Error) -> Option<String> {
     let name = error.as_database_error()?.constraint()?;
     let words: Vec<&str> = name
         .split('_')
-        .filter(|word| !(word.len() == 3 && word.starts_with('p') && word[1..].bytes().all(|b| b.is_ascii_digit())))
+        .filter(|word| {
+            !(word.len() == 3
+                && word.starts_with('p')
+                && word[1..].bytes().all(|b| b.is_ascii_digit()))
+        })
         .collect();
     Some(words.join("_"))
 }
@@ -126,15 +139,21 @@ impl Verdict {
     /// The resource does not exist for this tenant. The same bytes for an absent id and for another tenant's:
     /// the id is not echoed, and the miss goes to the audit service, which alone can tell the two apart.
     pub fn not_found<K: Kind>(id: Id<K>) -> Self {
-        let mut verdict = Self::new(Code::NotFound, ErrorReason::NotFound, format!("{} not found", K::NAME.replace('_', " ")));
-        verdict.metadata.insert("kind".to_owned(), K::NAME.to_owned());
+        let mut verdict = Self::new(
+            Code::NotFound,
+            ErrorReason::NotFound,
+            format!("{} not found", K::NAME.replace('_', " ")),
+        );
+        verdict
+            .metadata
+            .insert("kind".to_owned(), K::NAME.to_owned());
         verdict.missing = Some((K::NAME, id.uuid()));
         verdict
     }
 
     /// Adds a dynamic part of the message as metadata for programs.
     #[must_use]
-    pub fn with(mut self, key: &str, value: impl ToString) -> Self {
+    pub fn with(mut self, key: &str, value: &impl ToString) -> Self {
         self.metadata.insert(key.to_owned(), value.to_string());
         self
     }
@@ -177,7 +196,10 @@ impl Verdict {
 
 /// The reason as it stands in `ErrorInfo.reason`: the enum's name without its prefix, `CODE_TAKEN`.
 pub fn reason_text(reason: ErrorReason) -> String {
-    reason.as_str_name().trim_start_matches("ERROR_REASON_").to_owned()
+    reason
+        .as_str_name()
+        .trim_start_matches("ERROR_REASON_")
+        .to_owned()
 }
 
 /// The one error type of a service: each variant knows what a caller is told.
@@ -191,7 +213,9 @@ impl ServiceError for Error {
         let message = self.to_string();
         match self {
             Self::Invalid(violations) => {
-                let first = violations.first().map(|v| format!("{} {}", v.field, v.description));
+                let first = violations
+                    .first()
+                    .map(|v| format!("{} {}", v.field, v.description));
                 let mut verdict = Verdict::new(
                     Code::InvalidArgument,
                     ErrorReason::InvalidFields,
@@ -201,12 +225,24 @@ impl ServiceError for Error {
                 verdict
             }
             Self::EtagStale => Verdict::new(Code::Aborted, ErrorReason::EtagStale, message),
-            Self::RequestIdReused => Verdict::new(Code::FailedPrecondition, ErrorReason::RequestIdReused, message),
-            Self::PageTokenInvalid => Verdict::new(Code::InvalidArgument, ErrorReason::PageTokenInvalid, message),
+            Self::RequestIdReused => Verdict::new(
+                Code::FailedPrecondition,
+                ErrorReason::RequestIdReused,
+                message,
+            ),
+            Self::PageTokenInvalid => Verdict::new(
+                Code::InvalidArgument,
+                ErrorReason::PageTokenInvalid,
+                message,
+            ),
             Self::Collision(_) => Verdict::new(Code::Aborted, ErrorReason::ConflictRetry, message)
                 .retry_after(Duration::from_millis(50)),
             Self::Unavailable { what, .. } => {
-                let reason = if *what == DATABASE { ErrorReason::DatabaseUnavailable } else { ErrorReason::DependencyUnavailable };
+                let reason = if *what == DATABASE {
+                    ErrorReason::DatabaseUnavailable
+                } else {
+                    ErrorReason::DependencyUnavailable
+                };
                 Verdict::new(Code::Unavailable, reason, message).retry_after(Duration::from_secs(1))
             }
             Self::Internal(_) => Verdict::new(Code::Internal, ErrorReason::Internal, message),

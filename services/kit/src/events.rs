@@ -55,7 +55,11 @@ impl Stream {
 /// None for a type name that is no event of the contract.
 pub fn subject(stream: Stream, root: &str, tenant: TenantId, type_name: &str) -> Option<String> {
     let (noun, event) = tokens(type_name)?;
-    let tenant = if tenant == TenantId::NONE { "none".to_owned() } else { tenant.to_string() };
+    let tenant = if tenant == TenantId::NONE {
+        "none".to_owned()
+    } else {
+        tenant.to_string()
+    };
     Some(match stream {
         Stream::Domain => format!("{root}.{tenant}.{noun}.{event}"),
         Stream::Security => format!("{root}.{tenant}.{event}"),
@@ -65,9 +69,13 @@ pub fn subject(stream: Stream, root: &str, tenant: TenantId, type_name: &str) ->
 /// `catalyst.projects.v1.ProjectCreated` gives `projects` and `project_created`.
 pub fn tokens(type_name: &str) -> Option<(&str, String)> {
     let mut parts = type_name.split('.');
-    let (Some("catalyst"), Some(noun), Some(_version), Some(message), None) =
-        (parts.next(), parts.next(), parts.next(), parts.next(), parts.next())
-    else {
+    let (Some("catalyst"), Some(noun), Some(_version), Some(message), None) = (
+        parts.next(),
+        parts.next(),
+        parts.next(),
+        parts.next(),
+        parts.next(),
+    ) else {
         return None;
     };
     let mut event = String::with_capacity(message.len() + 4);
@@ -125,7 +133,14 @@ pub(crate) fn headers(tenant: TenantId, noun: &str, event: &Emitted) -> HeaderMa
     headers.insert("ce-type", event.type_name.as_str());
     headers.insert("ce-source", source(noun).as_str());
     headers.insert("ce-subject", event.aggregate_id.to_string().as_str());
-    headers.insert("ce-time", event.occurred_at.format(&Rfc3339).unwrap_or_default().as_str());
+    headers.insert(
+        "ce-time",
+        event
+            .occurred_at
+            .format(&Rfc3339)
+            .unwrap_or_default()
+            .as_str(),
+    );
     headers.insert("ce-tenantid", tenant.to_string().as_str());
     headers.insert("ce-sequence", event.version.to_string().as_str());
     headers.insert("ce-authtype", event.actor.kind());
@@ -139,7 +154,9 @@ pub(crate) fn headers(tenant: TenantId, noun: &str, event: &Emitted) -> HeaderMa
 
 /// A subject claim is the issuer's text: a line break in it must not end the header.
 fn header_safe(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '_' } else { c }).collect()
+    text.chars()
+        .map(|c| if c.is_control() { '_' } else { c })
+        .collect()
 }
 
 /// Why a message is not taken for an event.
@@ -191,22 +208,37 @@ pub struct Event {
 
 impl Event {
     /// Reads and verifies a message of `stream`.
-    pub fn read(stream: Stream, subject: &str, headers: Option<&HeaderMap>, body: Bytes) -> Result<Self, Distrust> {
+    pub fn read(
+        stream: Stream,
+        subject: &str,
+        headers: Option<&HeaderMap>,
+        body: Bytes,
+    ) -> Result<Self, Distrust> {
         let headers = headers.ok_or(Distrust::Envelope)?;
         let text = |name: &str| headers.get(name).map(|value| value.as_str().to_owned());
         let required = |name: &str| text(name).ok_or(Distrust::Envelope);
-        let uuid = |name: &str| required(name)?.parse::<Uuid>().map_err(|_| Distrust::Envelope);
+        let uuid = |name: &str| {
+            required(name)?
+                .parse::<Uuid>()
+                .map_err(|_| Distrust::Envelope)
+        };
 
         let tenant = TenantId::parse_strict(&required("ce-tenantid")?).ok_or(Distrust::Envelope)?;
         let type_name = required("ce-type")?;
         let source_name = required("ce-source")?;
-        let noun = source_name.strip_prefix("catalyst/").ok_or(Distrust::Source)?.to_owned();
-        let expected = self::subject(stream, stream.heard(), tenant, &type_name).ok_or(Distrust::Type)?;
+        let noun = source_name
+            .strip_prefix("catalyst/")
+            .ok_or(Distrust::Source)?
+            .to_owned();
+        let expected =
+            self::subject(stream, stream.heard(), tenant, &type_name).ok_or(Distrust::Type)?;
         if expected != subject {
             return Err(disagreement(&expected, subject));
         }
         // Security events carry the noun of any service; domain events only of their own package.
-        if stream == Stream::Domain && tokens(&type_name).map(|(package, _)| package) != Some(noun.as_str()) {
+        if stream == Stream::Domain
+            && tokens(&type_name).map(|(package, _)| package) != Some(noun.as_str())
+        {
             return Err(Distrust::Source);
         }
         Ok(Self {
@@ -214,8 +246,11 @@ impl Event {
             tenant,
             noun,
             aggregate_id: uuid("ce-subject")?,
-            version: required("ce-sequence")?.parse().map_err(|_| Distrust::Envelope)?,
-            occurred_at: OffsetDateTime::parse(&required("ce-time")?, &Rfc3339).map_err(|_| Distrust::Envelope)?,
+            version: required("ce-sequence")?
+                .parse()
+                .map_err(|_| Distrust::Envelope)?,
+            occurred_at: OffsetDateTime::parse(&required("ce-time")?, &Rfc3339)
+                .map_err(|_| Distrust::Envelope)?,
             actor: Actor::from_parts(&required("ce-authtype")?, &required("ce-authid")?),
             traceparent: text("ce-traceparent"),
             subject: subject.to_owned(),
@@ -226,7 +261,8 @@ impl Event {
 
     /// The body as `M`, if the event is of that type.
     pub fn decode<M: Message + Name + Default>(&self) -> Option<Result<M, Distrust>> {
-        (self.type_name == M::full_name()).then(|| M::decode(self.body.clone()).map_err(|_| Distrust::Body))
+        (self.type_name == M::full_name())
+            .then(|| M::decode(self.body.clone()).map_err(|_| Distrust::Body))
     }
 }
 
@@ -268,10 +304,21 @@ mod tests {
     #[test]
     fn a_subject_is_made_of_tenant_noun_and_event() {
         let expected = format!("ingest.{}.projects.project_created", tenant());
-        assert_eq!(subject(Stream::Domain, "ingest", tenant(), CREATED), Some(expected));
-        let none = subject(Stream::Security, "security", TenantId::NONE, "catalyst.common.v1.AuthenticationFailed");
+        assert_eq!(
+            subject(Stream::Domain, "ingest", tenant(), CREATED),
+            Some(expected)
+        );
+        let none = subject(
+            Stream::Security,
+            "security",
+            TenantId::NONE,
+            "catalyst.common.v1.AuthenticationFailed",
+        );
         assert_eq!(none.as_deref(), Some("security.none.authentication_failed"));
-        assert_eq!(subject(Stream::Domain, "ingest", tenant(), "google.protobuf.Any"), None);
+        assert_eq!(
+            subject(Stream::Domain, "ingest", tenant(), "google.protobuf.Any"),
+            None
+        );
     }
 
     #[test]
@@ -279,20 +326,42 @@ mod tests {
         let event = emitted();
         let headers = headers(tenant(), "projects", &event);
         let heard = format!("catalyst.{}.projects.project_created", tenant());
-        let read = Event::read(Stream::Domain, &heard, Some(&headers), Bytes::from(event.body.clone()));
+        let read = Event::read(
+            Stream::Domain,
+            &heard,
+            Some(&headers),
+            Bytes::from(event.body.clone()),
+        );
         let read = read.unwrap_or_else(|why| panic!("{why}"));
-        assert_eq!((read.id, read.version, read.occurred_at), (event.event_id, 3, event.occurred_at));
-        assert_eq!(read.actor, Actor::User("kim__ce-tenantid: other".to_owned()));
+        assert_eq!(
+            (read.id, read.version, read.occurred_at),
+            (event.event_id, 3, event.occurred_at)
+        );
+        assert_eq!(
+            read.actor,
+            Actor::User("kim__ce-tenantid: other".to_owned())
+        );
     }
 
     #[test]
     fn an_event_whose_subject_and_envelope_disagree_is_not_trusted() {
         let headers = headers(tenant(), "projects", &emitted());
-        let read = |subject: String| Event::read(Stream::Domain, &subject, Some(&headers), Bytes::new()).err();
+        let read = |subject: String| {
+            Event::read(Stream::Domain, &subject, Some(&headers), Bytes::new()).err()
+        };
         let other = Uuid::from_u128(7);
-        assert_eq!(read(format!("catalyst.{other}.projects.project_created")), Some(Distrust::Tenant));
-        assert_eq!(read(format!("catalyst.{}.consultants.project_created", tenant())), Some(Distrust::Source));
-        assert_eq!(read(format!("catalyst.{}.projects.project_archived", tenant())), Some(Distrust::Type));
+        assert_eq!(
+            read(format!("catalyst.{other}.projects.project_created")),
+            Some(Distrust::Tenant)
+        );
+        assert_eq!(
+            read(format!("catalyst.{}.consultants.project_created", tenant())),
+            Some(Distrust::Source)
+        );
+        assert_eq!(
+            read(format!("catalyst.{}.projects.project_archived", tenant())),
+            Some(Distrust::Type)
+        );
         let foreign_source = super::headers(tenant(), "consultants", &emitted());
         let heard = format!("catalyst.{}.projects.project_created", tenant());
         let read = Event::read(Stream::Domain, &heard, Some(&foreign_source), Bytes::new());

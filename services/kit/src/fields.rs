@@ -29,7 +29,10 @@ impl Fields {
 
     /// Records a violation of `field`.
     pub fn reject(&mut self, field: &str, description: impl Into<String>) {
-        self.violations.push(Violation { field: field.to_owned(), description: description.into() });
+        self.violations.push(Violation {
+            field: field.to_owned(),
+            description: description.into(),
+        });
     }
 
     /// `Ok(value)` when nothing was rejected; `value` must be read before this is asked.
@@ -60,7 +63,11 @@ impl Fields {
 
     /// An optional id: empty text is none.
     pub fn optional_id<K>(&mut self, field: &str, text: &str) -> Option<Id<K>> {
-        if text.is_empty() { None } else { self.id(field, text) }
+        if text.is_empty() {
+            None
+        } else {
+            self.id(field, text)
+        }
     }
 
     /// Required text of 1 to `max` characters once trimmed, without control characters.
@@ -80,8 +87,13 @@ impl Fields {
             self.reject(field, format!("must have at most {max} characters"));
             return None;
         }
-        if trimmed.chars().any(|c| (c.is_control() && !matches!(c, '\n' | '\r' | '\t')) || is_direction_override(c)) {
-            self.reject(field, "must not contain control or text-direction characters");
+        if trimmed.chars().any(|c| {
+            (c.is_control() && !matches!(c, '\n' | '\r' | '\t')) || is_direction_override(c)
+        }) {
+            self.reject(
+                field,
+                "must not contain control or text-direction characters",
+            );
             return None;
         }
         Some(trimmed.to_owned())
@@ -90,17 +102,25 @@ impl Fields {
     /// A required code: 1 to `max` letters, digits, dots, dashes, underscores or slashes; kept as written.
     pub fn code(&mut self, field: &str, text: &str, max: usize) -> Option<String> {
         let read = self.text(field, text, max)?;
-        if read.chars().all(|c| c.is_alphanumeric() || matches!(c, '.' | '-' | '_' | '/')) {
+        if read
+            .chars()
+            .all(|c| c.is_alphanumeric() || matches!(c, '.' | '-' | '_' | '/'))
+        {
             return Some(read);
         }
-        self.reject(field, "must consist of letters, digits, dots, dashes, underscores and slashes");
+        self.reject(
+            field,
+            "must consist of letters, digits, dots, dashes, underscores and slashes",
+        );
         None
     }
 
     /// An optional e-mail address: one `@` between a local part and a domain with a dot. Whether it is anybody's only
     /// a message to it would tell.
     pub fn optional_email(&mut self, field: &str, text: &str) -> Option<String> {
-        let read = self.optional_text(field, text, 254).filter(|text| !text.is_empty())?;
+        let read = self
+            .optional_text(field, text, 254)
+            .filter(|text| !text.is_empty())?;
         let well_formed = read.split_once('@').is_some_and(|(local, domain)| {
             !local.is_empty()
                 && !domain.contains('@')
@@ -116,7 +136,11 @@ impl Fields {
     }
 
     /// A required instant.
-    pub fn instant(&mut self, field: &str, value: Option<&prost_types::Timestamp>) -> Option<OffsetDateTime> {
+    pub fn instant(
+        &mut self,
+        field: &str,
+        value: Option<&prost_types::Timestamp>,
+    ) -> Option<OffsetDateTime> {
         if value.is_none() {
             self.reject(field, "is required: a timestamp");
         }
@@ -124,7 +148,11 @@ impl Fields {
     }
 
     /// An optional instant between the years 1970 and 2200, cut to microseconds.
-    pub fn optional_instant(&mut self, field: &str, value: Option<&prost_types::Timestamp>) -> Option<OffsetDateTime> {
+    pub fn optional_instant(
+        &mut self,
+        field: &str,
+        value: Option<&prost_types::Timestamp>,
+    ) -> Option<OffsetDateTime> {
         let value = value?;
         let read = u32::try_from(value.nanos)
             .ok()
@@ -145,9 +173,14 @@ impl Fields {
         if text.is_empty() {
             return None;
         }
-        let read = time::Date::parse(text, DATE).ok().filter(|date| (1970..=2200).contains(&date.year()));
+        let read = time::Date::parse(text, DATE)
+            .ok()
+            .filter(|date| (1970..=2200).contains(&date.year()));
         if read.is_none() {
-            self.reject(field, "must be a date as YYYY-MM-DD between the years 1970 and 2200");
+            self.reject(
+                field,
+                "must be a date as YYYY-MM-DD between the years 1970 and 2200",
+            );
         }
         read
     }
@@ -159,12 +192,20 @@ pub const DATE: &[time::format_description::BorrowedFormatItem<'static>] =
 
 /// A date as `YYYY-MM-DD`.
 pub fn date_text(date: time::Date) -> String {
-    format!("{:04}-{:02}-{:02}", date.year(), u8::from(date.month()), date.day())
+    format!(
+        "{:04}-{:02}-{:02}",
+        date.year(),
+        u8::from(date.month()),
+        date.day()
+    )
 }
 
 /// An instant as the wire's timestamp.
 pub fn timestamp(at: OffsetDateTime) -> prost_types::Timestamp {
-    prost_types::Timestamp { seconds: at.unix_timestamp(), nanos: i32::try_from(at.nanosecond()).unwrap_or_default() }
+    prost_types::Timestamp {
+        seconds: at.unix_timestamp(),
+        nanos: i32::try_from(at.nanosecond()).unwrap_or_default(),
+    }
 }
 
 /// Characters that turn the direction of the text around them: a name with one reads as another.
@@ -183,7 +224,9 @@ mod tests {
         fields.code("code", "a b", 10);
         fields.id::<()>("id", "nonsense");
         fields.text("note", "a\u{202E}b", 10);
-        let Err(crate::Error::Invalid(violations)) = fields.done() else { panic!("accepted") };
+        let Err(crate::Error::Invalid(violations)) = fields.done() else {
+            panic!("accepted")
+        };
         let names: Vec<_> = violations.iter().map(|v| v.field.as_str()).collect();
         assert_eq!(names, ["display_name", "code", "id", "note"]);
     }
@@ -191,9 +234,21 @@ mod tests {
     #[test]
     fn absurd_instants_are_refused() {
         let mut fields = Fields::new();
-        let year_16 = prost_types::Timestamp { seconds: -61_600_000_000, nanos: 0 };
+        let year_16 = prost_types::Timestamp {
+            seconds: -61_600_000_000,
+            nanos: 0,
+        };
         assert_eq!(fields.optional_instant("at", Some(&year_16)), None);
-        assert_eq!(fields.optional_instant("at", Some(&prost_types::Timestamp { seconds: 0, nanos: -1 })), None);
+        assert_eq!(
+            fields.optional_instant(
+                "at",
+                Some(&prost_types::Timestamp {
+                    seconds: 0,
+                    nanos: -1
+                })
+            ),
+            None
+        );
         assert!(fields.done().is_err());
     }
 }

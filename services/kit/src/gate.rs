@@ -10,8 +10,9 @@ use std::time::Duration;
 use governor::clock::Clock as _;
 use governor::{DefaultKeyedRateLimiter, Quota};
 use proto::common::v1::{
-    AuthenticationFailure, ErrorReason, PermissionDenied, ServiceIdentityMisused, ServiceIdentityProblem,
-    Severity, SuspendedTenantRefused, TenantMetadataProblem, TenantMetadataTampered, TenantMismatchDetected,
+    AuthenticationFailure, ErrorReason, PermissionDenied, ServiceIdentityMisused,
+    ServiceIdentityProblem, Severity, SuspendedTenantRefused, TenantMetadataProblem,
+    TenantMetadataTampered, TenantMismatchDetected,
 };
 use tonic::metadata::MetadataMap;
 use tonic::{Code, Request, Status};
@@ -43,7 +44,9 @@ pub(crate) struct Limiter {
 
 impl Limiter {
     pub(crate) fn new(per_second: std::num::NonZeroU32) -> Self {
-        Self { tenants: DefaultKeyedRateLimiter::keyed(Quota::per_second(per_second)) }
+        Self {
+            tenants: DefaultKeyedRateLimiter::keyed(Quota::per_second(per_second)),
+        }
     }
 
     /// How long to wait, if the tenant is over its rate.
@@ -60,8 +63,15 @@ impl Limiter {
 
 impl Gate {
     /// Lets the call in as the permission says. Every refusal of a verified tenant is committed before it is returned.
-    pub(crate) async fn authorize<T>(&self, request: &Request<T>, permission: &Permission) -> Result<Ctx, Status> {
-        let called = request.extensions().get::<Called>().ok_or_else(|| internal("the server's layer is missing"))?;
+    pub(crate) async fn authorize<T>(
+        &self,
+        request: &Request<T>,
+        permission: &Permission,
+    ) -> Result<Ctx, Status> {
+        let called = request
+            .extensions()
+            .get::<Called>()
+            .ok_or_else(|| internal("the server's layer is missing"))?;
         // The handler's own words and the table must agree; a mismatch is a fault of ours and lets nobody in.
         let rpc = self
             .table
@@ -78,20 +88,34 @@ impl Gate {
             Principal::User { subject, .. } => Actor::User(subject.to_string()),
             Principal::Service { service, .. } => Actor::Service(service.to_string()),
         };
-        self.check_metadata(request.metadata(), tenant, &actor, rpc.method).await?;
+        self.check_metadata(request.metadata(), tenant, &actor, rpc.method)
+            .await?;
         self.check_active(tenant, &actor, rpc.method).await?;
         let roles = self.check_role(&principal, &actor, rpc).await?;
         self.check_rate(tenant, &actor, rpc.method)?;
-        Ok(Ctx::of_call(tenant, actor, roles, rpc.method, self.clock.clone()))
+        Ok(Ctx::of_call(
+            tenant,
+            actor,
+            roles,
+            rpc.method,
+            self.clock.clone(),
+        ))
     }
 
-    async fn authenticate(&self, metadata: &MetadataMap) -> Result<Principal, AuthenticationFailure> {
+    async fn authenticate(
+        &self,
+        metadata: &MetadataMap,
+    ) -> Result<Principal, AuthenticationFailure> {
         let mut values = metadata.get_all("authorization").iter();
         let (Some(value), None) = (values.next(), values.next()) else {
             return Err(AuthenticationFailure::Missing);
         };
-        let value = value.to_str().map_err(|_| AuthenticationFailure::Malformed)?;
-        let (scheme, token) = value.split_once(' ').ok_or(AuthenticationFailure::Malformed)?;
+        let value = value
+            .to_str()
+            .map_err(|_| AuthenticationFailure::Malformed)?;
+        let (scheme, token) = value
+            .split_once(' ')
+            .ok_or(AuthenticationFailure::Malformed)?;
         if !scheme.eq_ignore_ascii_case("bearer") {
             return Err(AuthenticationFailure::Malformed);
         }
@@ -122,7 +146,10 @@ impl Gate {
                 };
                 self.on_record(tenant, actor, &event).await?;
                 let message = "metadata x-tenant-id does not name the tenant of the token";
-                Err(Verdict::new(Code::PermissionDenied, ErrorReason::TenantMismatch, message).into_status())
+                Err(
+                    Verdict::new(Code::PermissionDenied, ErrorReason::TenantMismatch, message)
+                        .into_status(),
+                )
             }
             Err(problem) => {
                 if problem != TenantMetadataProblem::Missing {
@@ -134,21 +161,39 @@ impl Gate {
                     self.on_record(tenant, actor, &event).await?;
                 }
                 let message = "metadata x-tenant-id must be sent exactly once, as a lowercase hyphenated UUID";
-                Err(Verdict::new(Code::InvalidArgument, ErrorReason::TenantMetadataInvalid, message).into_status())
+                Err(Verdict::new(
+                    Code::InvalidArgument,
+                    ErrorReason::TenantMetadataInvalid,
+                    message,
+                )
+                .into_status())
             }
         }
     }
 
-    async fn check_active(&self, tenant: TenantId, actor: &Actor, method: &str) -> Result<(), Status> {
+    async fn check_active(
+        &self,
+        tenant: TenantId,
+        actor: &Actor,
+        method: &str,
+    ) -> Result<(), Status> {
         if self.directory.is_active(tenant) {
             return Ok(());
         }
-        let event = SuspendedTenantRefused { severity: Severity::Medium.into(), method: method.to_owned() };
+        let event = SuspendedTenantRefused {
+            severity: Severity::Medium.into(),
+            method: method.to_owned(),
+        };
         self.on_record(tenant, actor, &event).await?;
         Err(not_active())
     }
 
-    async fn check_role(&self, principal: &Principal, actor: &Actor, rpc: &Rpc) -> Result<Arc<[Role]>, Status> {
+    async fn check_role(
+        &self,
+        principal: &Principal,
+        actor: &Actor,
+        rpc: &Rpc,
+    ) -> Result<Arc<[Role]>, Status> {
         let platform = principal.tenant() == TenantId::PLATFORM;
         let misuse = match (principal, rpc.permission.allows) {
             (Principal::User { roles, .. }, Allows::Roles(allowed)) => {
@@ -167,14 +212,18 @@ impl Gate {
                 if allowed.contains(&&**service) {
                     return Ok([].into());
                 }
-                Some((ServiceIdentityProblem::ServiceNotAllowed, service.to_string()))
+                Some((
+                    ServiceIdentityProblem::ServiceNotAllowed,
+                    service.to_string(),
+                ))
             }
             (Principal::User { .. }, Allows::Services(_)) => {
                 Some((ServiceIdentityProblem::UserOnInternalMethod, String::new()))
             }
-            (Principal::Service { service, .. }, Allows::Roles(_) | Allows::Operator) => {
-                Some((ServiceIdentityProblem::ServiceOnUserMethod, service.to_string()))
-            }
+            (Principal::Service { service, .. }, Allows::Roles(_) | Allows::Operator) => Some((
+                ServiceIdentityProblem::ServiceOnUserMethod,
+                service.to_string(),
+            )),
         };
         let tenant = principal.tenant();
         match misuse {
@@ -190,7 +239,12 @@ impl Gate {
             None => {
                 let control_plane = rpc.permission.allows == Allows::Operator;
                 let event = PermissionDenied {
-                    severity: if control_plane { Severity::Medium } else { Severity::Low }.into(),
+                    severity: if control_plane {
+                        Severity::Medium
+                    } else {
+                        Severity::Low
+                    }
+                    .into(),
                     permission: rpc.permission.name.to_owned(),
                     method: rpc.method.to_owned(),
                 };
@@ -198,16 +252,31 @@ impl Gate {
             }
         }
         let message = "no role of the caller grants the permission that this method needs";
-        Err(Verdict::new(Code::PermissionDenied, ErrorReason::PermissionDenied, message)
-            .with("permission", rpc.permission.name)
-            .into_status())
+        Err(Verdict::new(
+            Code::PermissionDenied,
+            ErrorReason::PermissionDenied,
+            message,
+        )
+        .with("permission", &rpc.permission.name)
+        .into_status())
     }
 
-    fn check_rate(&self, tenant: TenantId, actor: &Actor, method: &'static str) -> Result<(), Status> {
-        let Some(wait) = self.limiter.check(tenant) else { return Ok(()) };
+    fn check_rate(
+        &self,
+        tenant: TenantId,
+        actor: &Actor,
+        method: &'static str,
+    ) -> Result<(), Status> {
+        let Some(wait) = self.limiter.check(tenant) else {
+            return Ok(());
+        };
         self.security.count_limited(tenant, actor, method);
         let message = "the tenant calls more often than it may";
-        Err(Verdict::new(Code::ResourceExhausted, ErrorReason::RateLimited, message).retry_after(wait).into_status())
+        Err(
+            Verdict::new(Code::ResourceExhausted, ErrorReason::RateLimited, message)
+                .retry_after(wait)
+                .into_status(),
+        )
     }
 
     /// Commits the event; a refusal that cannot be recorded becomes UNAVAILABLE.
@@ -215,18 +284,29 @@ impl Gate {
     where
         M: prost::Message + prost::Name,
     {
-        self.security.record(tenant, actor.clone(), event).await.map_err(|error| error.verdict().into_status())
+        self.security
+            .record(tenant, actor.clone(), event)
+            .await
+            .map_err(|error| error.verdict().into_status())
     }
 }
 
 /// PERMISSION_DENIED for a tenant that may not use the deployment, whether suspended or unknown.
 pub(crate) fn not_active() -> Status {
     let message = "the tenant is not active";
-    Verdict::new(Code::PermissionDenied, ErrorReason::TenantNotActive, message).into_status()
+    Verdict::new(
+        Code::PermissionDenied,
+        ErrorReason::TenantNotActive,
+        message,
+    )
+    .into_status()
 }
 
 fn internal(why: &str) -> Status {
-    tracing::error!(error = why, "a call was refused for a fault of this service");
+    tracing::error!(
+        error = why,
+        "a call was refused for a fault of this service"
+    );
     crate::Error::internal(why).verdict().into_status()
 }
 

@@ -100,7 +100,9 @@ pub enum StartError {
     #[error(transparent)]
     Bus(#[from] BusError),
     /// The database cannot be reached or read.
-    #[error("the database cannot be used by {service}: {reason}; check CATALYST_DATABASE_URL and the role's password file")]
+    #[error(
+        "the database cannot be used by {service}: {reason}; check CATALYST_DATABASE_URL and the role's password file"
+    )]
     Database {
         /// The service.
         service: &'static str,
@@ -114,7 +116,9 @@ pub enum StartError {
     #[error(transparent)]
     Migrations(#[from] MigrateError),
     /// The database does not isolate tenants as it must.
-    #[error("{service} does not serve: {first} ({count} departures from isolation; run `catalyst doctor`)")]
+    #[error(
+        "{service} does not serve: {first} ({count} departures from isolation; run `catalyst doctor`)"
+    )]
     Isolation {
         /// The service.
         service: &'static str,
@@ -143,7 +147,9 @@ pub enum StartError {
         source: std::io::Error,
     },
     /// The tenant directory did not arrive.
-    #[error("{service} could not read the tenant directory from NATS within 10 s; run `catalyst migrate`, check its credentials")]
+    #[error(
+        "{service} could not read the tenant directory from NATS within 10 s; run `catalyst migrate`, check its credentials"
+    )]
     Directory {
         /// The service.
         service: &'static str,
@@ -185,7 +191,11 @@ impl Host {
             address,
             admin_address,
             health,
-            serving: services.iter().flat_map(|(definition, _)| definition.grpc_services).copied().collect(),
+            serving: services
+                .iter()
+                .flat_map(|(definition, _)| definition.grpc_services)
+                .copied()
+                .collect(),
             readiness: Readiness::default(),
             stop_servers: tokio_util::sync::CancellationToken::new(),
             servers: Tasks::new(),
@@ -196,9 +206,13 @@ impl Host {
         let mut routes = Routes::new(health_service);
         let mut streaming = Vec::new();
         for (definition, build) in services {
-            match host.start_service(settings, definition, build, address, &clock).await {
+            match host
+                .start_service(settings, definition, build, address, &clock)
+                .await
+            {
                 Ok(app) => {
-                    let router = std::mem::take(routes.axum_router_mut()).merge(app.into_axum_router());
+                    let router =
+                        std::mem::take(routes.axum_router_mut()).merge(app.into_axum_router());
                     *routes.axum_router_mut() = router;
                     streaming.extend(streaming_methods(definition.grpc_services));
                 }
@@ -213,7 +227,9 @@ impl Host {
         }
         host.serve(listener, admin_listener, routes, streaming, registry);
         for service in &host.serving {
-            host.health.set_service_status(*service, ServingStatus::Serving).await;
+            host.health
+                .set_service_status(*service, ServingStatus::Serving)
+                .await;
         }
         host.readiness.set(true);
         Ok(host)
@@ -229,12 +245,21 @@ impl Host {
         clock: &Clock,
     ) -> Result<Routes, StartError> {
         let service = definition.name;
-        if let Some(departure) = permission::departures(definition.grpc_services, definition.permissions).into_iter().next() {
+        if let Some(departure) =
+            permission::departures(definition.grpc_services, definition.permissions)
+                .into_iter()
+                .next()
+        {
             return Err(StartError::Permissions { service, departure });
         }
         let wake = Wake::default();
         let security_wake = Wake::default();
-        let db = Db::new(&settings.database, definition.schema, wake.clone(), self.background.clone())?;
+        let db = Db::new(
+            &settings.database,
+            definition.schema,
+            wake.clone(),
+            self.background.clone(),
+        )?;
         check_database(&db, &definition).await?;
 
         let bus = Bus::connect(&settings.nats, service).await?;
@@ -244,12 +269,23 @@ impl Host {
             .map_err(|_| StartError::Directory { service })?;
 
         let sql = Arc::new(OutboxSql::new(definition.schema));
-        let security =
-            SecurityLog::start(db.clone(), Arc::clone(&sql), security_wake.clone(), clock.clone(), &self.background);
+        let security = SecurityLog::start(
+            db.clone(),
+            Arc::clone(&sql),
+            security_wake.clone(),
+            clock.clone(),
+            &self.background,
+        );
         let verifier = Verifier::open(&settings.identity, service, clock.clone()).await?;
-        self.background.spawn(Arc::clone(&verifier).refresh(self.background.clone()));
+        self.background
+            .spawn(Arc::clone(&verifier).refresh(self.background.clone()));
         let limiter = Arc::new(Limiter::new(settings.listen.tenant_calls_per_second));
-        self.background.spawn(keep_small(Arc::clone(&limiter), db.clone(), service, self.background.clone()));
+        self.background.spawn(keep_small(
+            Arc::clone(&limiter),
+            db.clone(),
+            service,
+            self.background.clone(),
+        ));
 
         let kit = Kit {
             db: db.clone(),
@@ -274,11 +310,14 @@ impl Host {
         let app = build(kit).await?;
 
         for (stream, wake) in [(Stream::Domain, wake), (Stream::Security, security_wake)] {
-            self.start_relay(settings, &definition, &bus, wake, stream, clock).await?;
+            self.start_relay(settings, &definition, &bus, wake, stream, clock)?;
         }
         let contract = DescriptorPool::decode(proto::DESCRIPTOR_SET).unwrap_or_default();
         for subscription in definition.subscriptions {
-            let Some((_, subscriber)) = app.subscribers.iter().find(|(durable, _)| *durable == subscription.durable)
+            let Some((_, subscriber)) = app
+                .subscribers
+                .iter()
+                .find(|(durable, _)| *durable == subscription.durable)
             else {
                 continue;
             };
@@ -300,7 +339,7 @@ impl Host {
         Ok(app.routes.routes())
     }
 
-    async fn start_relay(
+    fn start_relay(
         &self,
         settings: &Settings,
         definition: &Definition,
@@ -312,7 +351,12 @@ impl Host {
         let role = format!("{}_relay", definition.schema);
         let db = ExemptDb::new(&settings.database, &role, 1, self.background.clone())?;
         if stream == Stream::Domain {
-            self.background.spawn(hear_wakes(bus.clone(), definition.name, wake.clone(), self.background.clone()));
+            self.background.spawn(hear_wakes(
+                bus.clone(),
+                definition.name,
+                wake.clone(),
+                self.background.clone(),
+            ));
         }
         let relay = Relay::new(
             db,
@@ -339,7 +383,8 @@ impl Host {
         let layer = CallLayer::new(self.calls.clone(), streaming);
         let stop = self.stop_servers.clone();
         self.servers.spawn(async move {
-            let incoming = tonic::transport::server::TcpIncoming::from(listener).with_nodelay(Some(true));
+            let incoming =
+                tonic::transport::server::TcpIncoming::from(listener).with_nodelay(Some(true));
             let serving = server::builder()
                 .layer(layer)
                 .add_routes(routes)
@@ -349,7 +394,12 @@ impl Host {
             }
         });
         let stop = self.stop_servers.clone();
-        self.servers.spawn(admin::serve(admin_listener, registry, self.readiness.clone(), stop));
+        self.servers.spawn(admin::serve(
+            admin_listener,
+            registry,
+            self.readiness.clone(),
+            stop,
+        ));
     }
 
     /// Stops in order. Bounded: what is not done within about 9 s is abandoned, and what was not acknowledged to a
@@ -357,7 +407,9 @@ impl Host {
     pub async fn stop(self) {
         self.readiness.set(false);
         for service in &self.serving {
-            self.health.set_service_status(*service, ServingStatus::NotServing).await;
+            self.health
+                .set_service_status(*service, ServingStatus::NotServing)
+                .await;
         }
         if !self.servers.is_stopping() {
             tokio::time::sleep(NOTICE).await;
@@ -366,7 +418,9 @@ impl Host {
         let drained = self.servers.stop(DRAIN).await;
         let ended = self.calls.stop(Duration::from_secs(1)).await;
         if !drained || !ended {
-            tracing::warn!("calls were still running at the end of the drain; their outcome is unknown to their callers");
+            tracing::warn!(
+                "calls were still running at the end of the drain; their outcome is unknown to their callers"
+            );
         }
         self.subscribers.stop(Duration::from_secs(2)).await;
         self.background.stop(Duration::from_secs(2)).await;
@@ -375,7 +429,13 @@ impl Host {
 }
 
 async fn bind(address: SocketAddr, variable: &'static str) -> Result<TcpListener, StartError> {
-    TcpListener::bind(address).await.map_err(|source| StartError::Listen { address, variable, source })
+    TcpListener::bind(address)
+        .await
+        .map_err(|source| StartError::Listen {
+            address,
+            variable,
+            source,
+        })
 }
 
 fn local(listener: &TcpListener, asked: SocketAddr) -> SocketAddr {
@@ -385,16 +445,25 @@ fn local(listener: &TcpListener, asked: SocketAddr) -> SocketAddr {
 /// Refuses a schema that is behind, a session that is not the serving role, and any departure from isolation.
 async fn check_database(db: &Db, definition: &Definition) -> Result<(), StartError> {
     let service = definition.name;
-    let failed = |error: sqlx::Error| StartError::Database { service, reason: chain(&error) };
+    let failed = |error: sqlx::Error| StartError::Database {
+        service,
+        reason: chain(&error),
+    };
     let mut lease = db.pool().acquire().await.map_err(failed)?;
     let pending = migrate::pending(lease.connection(), definition).await?;
     if !pending.is_empty() {
         return Err(StartError::Pending(pending));
     }
     let role = format!("{}_app", definition.schema);
-    let mut findings = attest::attest_session(lease.connection(), &role).await.map_err(failed)?;
+    let mut findings = attest::attest_session(lease.connection(), &role)
+        .await
+        .map_err(failed)?;
     let expected = expected(&[*definition]);
-    findings.extend(attest::attest(lease.connection(), &expected).await.map_err(failed)?);
+    findings.extend(
+        attest::attest(lease.connection(), &expected)
+            .await
+            .map_err(failed)?,
+    );
     findings.retain(|finding| finding.severity == attest::Severity::Error);
     lease.give_back();
     match findings.first() {
@@ -409,7 +478,9 @@ async fn check_database(db: &Db, definition: &Definition) -> Result<(), StartErr
 
 async fn hear_wakes(bus: Bus, service: &'static str, wake: Wake, tasks: Tasks) {
     use futures::StreamExt;
-    let Ok(mut wakes) = bus.subscribe(relay::wake_subject(service)).await else { return };
+    let Ok(mut wakes) = bus.subscribe(relay::wake_subject(service)).await else {
+        return;
+    };
     loop {
         tokio::select! {
             () = tasks.stopping() => return,
@@ -422,16 +493,27 @@ async fn keep_small(limiter: Arc<Limiter>, db: Db, service: &'static str, tasks:
     while tasks.pause(Duration::from_secs(5)).await {
         limiter.forget_quiet();
         let (in_use, _) = db.pool().usage();
-        crate::telemetry::METRICS.pool_in_use.record(u64::from(in_use), &[opentelemetry::KeyValue::new("service", service)]);
+        crate::telemetry::METRICS.pool_in_use.record(
+            u64::from(in_use),
+            &[opentelemetry::KeyValue::new("service", service)],
+        );
     }
 }
 
 /// RPCs of the contract that stream in either direction.
 fn streaming_methods(grpc_services: &[&str]) -> Vec<String> {
-    let Ok(pool) = DescriptorPool::decode(proto::DESCRIPTOR_SET) else { return Vec::new() };
+    let Ok(pool) = DescriptorPool::decode(proto::DESCRIPTOR_SET) else {
+        return Vec::new();
+    };
     let mut found = vec!["grpc.health.v1.Health/Watch".to_owned()];
-    for service in grpc_services.iter().filter_map(|name| pool.get_service_by_name(name)) {
-        for method in service.methods().filter(|method| method.is_client_streaming() || method.is_server_streaming()) {
+    for service in grpc_services
+        .iter()
+        .filter_map(|name| pool.get_service_by_name(name))
+    {
+        for method in service
+            .methods()
+            .filter(|method| method.is_client_streaming() || method.is_server_streaming())
+        {
             found.push(format!("{}/{}", service.full_name(), method.name()));
         }
     }
@@ -464,11 +546,17 @@ pub fn expected(definitions: &[Definition]) -> attest::Expected {
             reason: "the relay moves the rows of all tenants".to_owned(),
         };
         let mut exempt = vec![relay("outbox"), relay("security_outbox")];
-        exempt.extend(definition.exemptions.iter().map(|exemption| attest::ExemptRole {
-            role: exemption.role.to_owned(),
-            table: exemption.table.to_owned(),
-            commands: exemption.commands.iter().map(|command| (*command).to_owned()).collect(),
-            reason: exemption.reason.to_owned(),
+        exempt.extend(definition.exemptions.iter().map(|exemption| {
+            attest::ExemptRole {
+                role: exemption.role.to_owned(),
+                table: exemption.table.to_owned(),
+                commands: exemption
+                    .commands
+                    .iter()
+                    .map(|command| (*command).to_owned())
+                    .collect(),
+                reason: exemption.reason.to_owned(),
+            }
         }));
         attest::SchemaRules {
             schema: schema.to_owned(),
@@ -476,8 +564,14 @@ pub fn expected(definitions: &[Definition]) -> attest::Expected {
             app: format!("{schema}_app"),
             exempt,
             tenantless: vec![
-                ("relay_lease".to_owned(), "which relay moves which outbox; no tenant's rows".to_owned()),
-                ("_migration".to_owned(), "the versions applied; no tenant's rows".to_owned()),
+                (
+                    "relay_lease".to_owned(),
+                    "which relay moves which outbox; no tenant's rows".to_owned(),
+                ),
+                (
+                    "_migration".to_owned(),
+                    "the versions applied; no tenant's rows".to_owned(),
+                ),
             ],
         }
     });

@@ -153,7 +153,10 @@ mod tests {
     #[test]
     fn a_tenant_has_exactly_one_spelling() {
         let id = "0190b5a4-9c3e-7e51-8f7a-2f4f7a5b6c7d";
-        assert_eq!(TenantId::parse_strict(id).map(|t| t.to_string()), Some(id.to_owned()));
+        assert_eq!(
+            TenantId::parse_strict(id).map(|t| t.to_string()),
+            Some(id.to_owned())
+        );
         for other in [
             "0190B5A4-9C3E-7E51-8F7A-2F4F7A5B6C7D",
             "0190b5a49c3e7e518f7a2f4f7a5b6c7d",

@@ -46,13 +46,21 @@ pub struct Kit {
 
 impl Kit {
     /// Lets a call in, or refuses it with everything that must be on record committed.
-    pub async fn authorize<T>(&self, request: &Request<T>, permission: &Permission) -> Result<Ctx, Status> {
+    pub async fn authorize<T>(
+        &self,
+        request: &Request<T>,
+        permission: &Permission,
+    ) -> Result<Ctx, Status> {
         self.gate.authorize(request, permission).await
     }
 
     /// Turns the outcome of an operation into the caller's answer. A miss and a forged page token are on record
     /// before the caller has its answer; a fault of ours is logged here, once.
-    pub async fn answer<T, E: ServiceError + 'static>(&self, ctx: &Ctx, outcome: Result<T, E>) -> Result<T, Status> {
+    pub async fn answer<T, E: ServiceError + 'static>(
+        &self,
+        ctx: &Ctx,
+        outcome: Result<T, E>,
+    ) -> Result<T, Status> {
         let error = match outcome {
             Ok(value) => return Ok(value),
             Err(error) => error,
@@ -68,8 +76,10 @@ impl Kit {
             self.on_record(ctx, &miss).await?;
         }
         if verdict.is_page_token_forged() {
-            let forged =
-                PageTokenTampered { severity: Severity::Medium.into(), method: ctx.method().to_owned() };
+            let forged = PageTokenTampered {
+                severity: Severity::Medium.into(),
+                method: ctx.method().to_owned(),
+            };
             self.on_record(ctx, &forged).await?;
         }
         log_fault(ctx, verdict.code(), &error);
@@ -78,7 +88,11 @@ impl Kit {
 
     /// Turns the outcome of a look-up for another service into its answer. A miss is not on record here:
     /// the asking service knows the user behind the call and records it.
-    pub fn answer_service<T, E: ServiceError + 'static>(&self, ctx: &Ctx, outcome: Result<T, E>) -> Result<T, Status> {
+    pub fn answer_service<T, E: ServiceError + 'static>(
+        &self,
+        ctx: &Ctx,
+        outcome: Result<T, E>,
+    ) -> Result<T, Status> {
         outcome.map_err(|error| {
             let verdict = error.verdict();
             log_fault(ctx, verdict.code(), &error);
@@ -87,7 +101,12 @@ impl Kit {
     }
 
     /// Records the miss of a resource that a batch names, where the answer itself is not an error.
-    pub async fn note_missing(&self, ctx: &Ctx, kind: &'static str, id: uuid::Uuid) -> Result<(), Status> {
+    pub async fn note_missing(
+        &self,
+        ctx: &Ctx,
+        kind: &'static str,
+        id: uuid::Uuid,
+    ) -> Result<(), Status> {
         let miss = ResourceNotFound {
             severity: Severity::Low.into(),
             kind: kind.to_owned(),
@@ -102,7 +121,11 @@ impl Kit {
         gate::not_active()
     }
 
-    async fn on_record<M: prost::Message + prost::Name>(&self, ctx: &Ctx, event: &M) -> Result<(), Status> {
+    async fn on_record<M: prost::Message + prost::Name>(
+        &self,
+        ctx: &Ctx,
+        event: &M,
+    ) -> Result<(), Status> {
         self.security
             .record(ctx.tenant(), ctx.actor().clone(), event)
             .await

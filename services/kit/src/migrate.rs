@@ -31,9 +31,14 @@ pub enum MigrateError {
     },
 }
 
-fn step<E: Into<Box<dyn std::error::Error + Send + Sync>>>(what: impl Into<String>) -> impl FnOnce(E) -> MigrateError {
+fn step<E: Into<Box<dyn std::error::Error + Send + Sync>>>(
+    what: impl Into<String>,
+) -> impl FnOnce(E) -> MigrateError {
     let step = what.into();
-    move |source| MigrateError::Step { step, source: source.into() }
+    move |source| MigrateError::Step {
+        step,
+        source: source.into(),
+    }
 }
 
 /// Versions below this are the kit's; a service's own files begin here.
@@ -53,9 +58,17 @@ pub type Sql = (i64, &'static str, &'static str);
 /// Every login role of a service, with whether it serves requests.
 fn roles(definition: &Definition) -> Vec<(String, bool)> {
     let schema = definition.schema;
-    let mut roles =
-        vec![(format!("{schema}_owner"), false), (format!("{schema}_app"), true), (format!("{schema}_relay"), true)];
-    roles.extend(definition.exempt_roles.iter().map(|role| ((*role).to_owned(), true)));
+    let mut roles = vec![
+        (format!("{schema}_owner"), false),
+        (format!("{schema}_app"), true),
+        (format!("{schema}_relay"), true),
+    ];
+    roles.extend(
+        definition
+            .exempt_roles
+            .iter()
+            .map(|role| ((*role).to_owned(), true)),
+    );
     roles
 }
 
@@ -66,58 +79,98 @@ pub async fn bootstrap(
     password_dir: &Path,
     definitions: &[Definition],
 ) -> Result<(), MigrateError> {
-    let mut connection = admin.clone().disable_statement_logging().connect().await.map_err(step("connect as administrator"))?;
-    let database: String =
-        sqlx::query_scalar("select quote_ident(current_database())").fetch_one(&mut connection).await.map_err(step("read the database's name"))?;
-    let mut script = String::from(
+    let mut connection = admin
+        .clone()
+        .disable_statement_logging()
+        .connect()
+        .await
+        .map_err(step("connect as administrator"))?;
+    let database: String = sqlx::query_scalar("select quote_ident(current_database())")
+        .fetch_one(&mut connection)
+        .await
+        .map_err(step("read the database's name"))?;
+    let mut script = vec![format!(
         "set client_min_messages = warning;\n\
          create extension if not exists btree_gist;\n\
          create schema if not exists app;\n\
-         revoke create on schema public from public;\n",
-    );
-    script.push_str(&format!("revoke temporary on database {database} from public;\n"));
+         revoke create on schema public from public;\n\
+         revoke temporary on database {database} from public;\n"
+    )];
     for definition in definitions {
         for (role, serves) in roles(definition) {
-            let password = read_secret("CATALYST_DATABASE_PASSWORD_DIR", &password_dir.join(&role))?;
-            let password = password.expose_secret().replace('\'', "''");
-            script.push_str(&format!(
-                "do $$ begin if not exists (select from pg_roles where rolname = '{role}') then create role {role}; end if; end $$;\n\
-                 alter role {role} with login nosuperuser nobypassrls nocreaterole nocreatedb noreplication noinherit password '{password}';\n\
-                 grant connect on database {database} to {role};\n\
-                 grant usage on schema app to {role};\n"
-            ));
-            if serves {
-                // Partitioned tables are planned anew at every call otherwise, and jit costs more than short queries.
-                script.push_str(&format!(
-                    "alter role {role} set plan_cache_mode = 'force_generic_plan';\n\
-                     alter role {role} set jit = 'off';\n\
-                     alter role {role} set statement_timeout = '9s';\n\
-                     alter role {role} set lock_timeout = '5s';\n\
-                     alter role {role} set idle_in_transaction_session_timeout = '5s';\n"
-                ));
-            } else {
-                script.push_str(&format!("alter role {role} set lock_timeout = '2s';\n"));
-            }
+            let password =
+                read_secret("CATALYST_DATABASE_PASSWORD_DIR", &password_dir.join(&role))?;
+            script.push(role_script(&role, password.expose_secret(), &database));
+            script.push(role_settings(&role, serves));
         }
         let schema = definition.schema;
-        script.push_str(&format!("create schema if not exists {schema} authorization {schema}_owner;\n"));
+        script.push(format!(
+            "create schema if not exists {schema} authorization {schema}_owner;\n"
+        ));
         for (role, _) in roles(definition) {
-            script.push_str(&format!("grant usage on schema {schema} to {role};\n"));
+            script.push(format!("grant usage on schema {schema} to {role};\n"));
         }
     }
-    script.push_str(APP_FUNCTION);
-    sqlx::raw_sql(AssertSqlSafe(script)).execute(&mut connection).await.map_err(step("create roles and schemas"))?;
-    connection.close().await.map_err(step("close the administrator's connection"))
+    script.push(APP_FUNCTION.to_owned());
+    let script = script.concat();
+    sqlx::raw_sql(AssertSqlSafe(script))
+        .execute(&mut connection)
+        .await
+        .map_err(step("create roles and schemas"))?;
+    connection
+        .close()
+        .await
+        .map_err(step("close the administrator's connection"))
+}
+
+fn role_script(role: &str, password: &str, database: &str) -> String {
+    let password = password.replace('\'', "''");
+    format!(
+        "do $$ begin \
+             if not exists (select from pg_roles where rolname = '{role}') then create role {role}; end if; \
+         end $$;\n\
+         alter role {role} with login nosuperuser nobypassrls nocreaterole nocreatedb noreplication noinherit \
+             password '{password}';\n\
+         grant connect on database {database} to {role};\n\
+         grant usage on schema app to {role};\n"
+    )
+}
+
+/// Partitioned tables are planned anew at every call without the first, and jit costs more than a short query takes.
+/// The time-outs bound what a call whose caller has gone may still hold.
+fn role_settings(role: &str, serves: bool) -> String {
+    if !serves {
+        return format!("alter role {role} set lock_timeout = '2s';\n");
+    }
+    format!(
+        "alter role {role} set plan_cache_mode = 'force_generic_plan';\n\
+         alter role {role} set jit = 'off';\n\
+         alter role {role} set statement_timeout = '9s';\n\
+         alter role {role} set lock_timeout = '5s';\n\
+         alter role {role} set idle_in_transaction_session_timeout = '5s';\n"
+    )
 }
 
 /// The migrations of a service: the kit's tables in its schema, then its own.
 fn migrator(definition: &Definition) -> Migrator {
     let kit = KIT.iter().map(|(version, name, sql)| {
         let sql = sql.replace("{schema}", definition.schema);
-        Migration::new(*version, Cow::Borrowed(*name), MigrationType::Simple, AssertSqlSafe(sql).into_sql_str(), false)
+        Migration::new(
+            *version,
+            Cow::Borrowed(*name),
+            MigrationType::Simple,
+            AssertSqlSafe(sql).into_sql_str(),
+            false,
+        )
     });
     let own = definition.migrations.iter().map(|(version, name, sql)| {
-        Migration::new(*version, Cow::Borrowed(*name), MigrationType::Simple, (*sql).into_sql_str(), false)
+        Migration::new(
+            *version,
+            Cow::Borrowed(*name),
+            MigrationType::Simple,
+            (*sql).into_sql_str(),
+            false,
+        )
     });
     let mut migrator = Migrator::with_migrations(kit.chain(own).collect());
     migrator.dangerous_set_table_name(format!("{}._migration", definition.schema));
@@ -125,7 +178,10 @@ fn migrator(definition: &Definition) -> Migrator {
 }
 
 /// Applies what is pending, as the schema's owner.
-pub async fn migrate(owner: &PgConnectOptions, definition: &Definition) -> Result<(), MigrateError> {
+pub async fn migrate(
+    owner: &PgConnectOptions,
+    definition: &Definition,
+) -> Result<(), MigrateError> {
     let mut connection = connect_owner(owner, definition).await?;
     migrator(definition)
         .run(&mut connection)
@@ -134,11 +190,20 @@ pub async fn migrate(owner: &PgConnectOptions, definition: &Definition) -> Resul
     // Serving roles read the applied versions, to refuse a start with pending ones.
     let schema = definition.schema;
     let grant = format!("grant select on {schema}._migration to {schema}_app");
-    sqlx::raw_sql(AssertSqlSafe(grant)).execute(&mut connection).await.map_err(step("grant the list of migrations"))?;
-    connection.close().await.map_err(step("close the owner's connection"))
+    sqlx::raw_sql(AssertSqlSafe(grant))
+        .execute(&mut connection)
+        .await
+        .map_err(step("grant the list of migrations"))?;
+    connection
+        .close()
+        .await
+        .map_err(step("close the owner's connection"))
 }
 
-async fn connect_owner(owner: &PgConnectOptions, definition: &Definition) -> Result<PgConnection, MigrateError> {
+async fn connect_owner(
+    owner: &PgConnectOptions,
+    definition: &Definition,
+) -> Result<PgConnection, MigrateError> {
     owner
         .clone()
         .disable_statement_logging()
@@ -148,18 +213,28 @@ async fn connect_owner(owner: &PgConnectOptions, definition: &Definition) -> Res
 }
 
 /// Names of migrations that this binary has and the database has not. A database without the schema has none of them.
-pub async fn pending(connection: &mut PgConnection, definition: &Definition) -> Result<Vec<String>, MigrateError> {
+pub async fn pending(
+    connection: &mut PgConnection,
+    definition: &Definition,
+) -> Result<Vec<String>, MigrateError> {
     let migrator = migrator(definition);
     let applied: std::collections::HashSet<i64> = connection
         .list_applied_migrations(&format!("{}._migration", definition.schema))
         .await
-        .map_err(step("read the applied migrations; run `catalyst migrate` first"))?
+        .map_err(step(
+            "read the applied migrations; run `catalyst migrate` first",
+        ))?
         .into_iter()
         .map(|migration| migration.version)
         .collect();
     Ok(migrator
         .iter()
         .filter(|migration| !applied.contains(&migration.version))
-        .map(|migration| format!("{}/{:04}_{}", definition.schema, migration.version, migration.description))
+        .map(|migration| {
+            format!(
+                "{}/{:04}_{}",
+                definition.schema, migration.version, migration.description
+            )
+        })
         .collect())
 }

@@ -22,7 +22,10 @@ impl Currency {
     /// Three capital letters, or none.
     pub fn parse(text: &str) -> Option<Self> {
         let bytes: [u8; 3] = text.as_bytes().try_into().ok()?;
-        bytes.iter().all(u8::is_ascii_uppercase).then_some(Self(bytes))
+        bytes
+            .iter()
+            .all(u8::is_ascii_uppercase)
+            .then_some(Self(bytes))
     }
 
     /// The code.
@@ -47,19 +50,29 @@ impl From<Currency> for String {
 impl Money {
     /// Reads the two columns of a stored amount; both are set, or neither.
     pub fn from_columns(minor_units: Option<i64>, currency: Option<&str>) -> Option<Self> {
-        Some(Self { minor_units: minor_units?, currency: Currency::parse(currency?)? })
+        Some(Self {
+            minor_units: minor_units?,
+            currency: Currency::parse(currency?)?,
+        })
     }
 }
 
 impl From<Money> for proto::common::v1::Money {
     fn from(money: Money) -> Self {
-        Self { minor_units: money.minor_units, currency_code: money.currency.as_str().to_owned() }
+        Self {
+            minor_units: money.minor_units,
+            currency_code: money.currency.as_str().to_owned(),
+        }
     }
 }
 
 impl Fields {
     /// An optional amount that is not negative.
-    pub fn optional_money(&mut self, field: &str, value: Option<&proto::common::v1::Money>) -> Option<Money> {
+    pub fn optional_money(
+        &mut self,
+        field: &str,
+        value: Option<&proto::common::v1::Money>,
+    ) -> Option<Money> {
         let value = value?;
         if value.minor_units < 0 {
             self.reject(&format!("{field}.minor_units"), "must not be negative");
@@ -67,8 +80,14 @@ impl Fields {
         }
         let currency = Currency::parse(&value.currency_code);
         if currency.is_none() {
-            self.reject(&format!("{field}.currency_code"), "must be an ISO 4217 code of three capital letters");
+            self.reject(
+                &format!("{field}.currency_code"),
+                "must be an ISO 4217 code of three capital letters",
+            );
         }
-        Some(Money { minor_units: value.minor_units, currency: currency? })
+        Some(Money {
+            minor_units: value.minor_units,
+            currency: currency?,
+        })
     }
 }

@@ -34,7 +34,10 @@ impl Repeat {
             .ok_or_else(|| Error::invalid("request_id", "must be a UUID, or empty"))?;
         let mut body_hash = [0; 32];
         body_hash.copy_from_slice(digest(&SHA256, &request.encode_to_vec()).as_ref());
-        Ok(Self(Some(Key { request_id, body_hash })))
+        Ok(Self(Some(Key {
+            request_id,
+            body_hash,
+        })))
     }
 
     /// For operations that are not repeated by an id.
@@ -60,8 +63,14 @@ impl Claim {
 impl Tx {
     /// The first answer, if this request was made before; otherwise claims its id for this transaction.
     /// Call it before anything else in the transaction.
-    pub async fn once<T: DeserializeOwned>(&mut self, ctx: &Ctx, repeat: &Repeat) -> Result<Option<T>, Error> {
-        let Some(key) = &repeat.0 else { return Ok(None) };
+    pub async fn once<T: DeserializeOwned>(
+        &mut self,
+        ctx: &Ctx,
+        repeat: &Repeat,
+    ) -> Result<Option<T>, Error> {
+        let Some(key) = &repeat.0 else {
+            return Ok(None);
+        };
         let sql = self.sql();
         let actor = format!("{}:{}", ctx.actor().kind(), ctx.actor().id());
         let claimed = sqlx::query(schema_sql(&sql.claim_request))
@@ -76,7 +85,11 @@ impl Tx {
             .rows_affected()
             == 1;
         if claimed {
-            self.set_claim(Claim { actor, request_id: key.request_id, answered: false });
+            self.set_claim(Claim {
+                actor,
+                request_id: key.request_id,
+                answered: false,
+            });
             return Ok(None);
         }
         let (method, body_hash, answer): (String, Vec<u8>, Option<serde_json::Value>) =
@@ -90,13 +103,17 @@ impl Tx {
             return Err(Error::RequestIdReused);
         }
         let answer = answer.ok_or_else(|| Error::internal("a committed request has no answer"))?;
-        serde_json::from_value(answer).map(Some).map_err(Error::internal)
+        serde_json::from_value(answer)
+            .map(Some)
+            .map_err(Error::internal)
     }
 
     /// Stores the answer under the claimed id; without a claim, nothing. Call it before [`Tx::commit`].
     pub async fn remember<T: Serialize>(&mut self, ctx: &Ctx, answer: &T) -> Result<(), Error> {
         let sql = self.sql();
-        let Some(claim) = self.claim_mut() else { return Ok(()) };
+        let Some(claim) = self.claim_mut() else {
+            return Ok(());
+        };
         claim.answered = true;
         let (actor, request_id) = (claim.actor.clone(), claim.request_id);
         let answer = serde_json::to_value(answer).map_err(Error::internal)?;

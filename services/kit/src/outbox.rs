@@ -96,7 +96,7 @@ impl OutboxSql {
         tenant: TenantId,
         events: &[Emitted],
     ) -> Result<(), Error> {
-        let column = Columns::of(events);
+        let column = Columns::of(&events);
         sqlx::query(schema_sql(&self.insert_outbox))
             .bind(tenant.uuid())
             .bind(column.ids)
@@ -127,7 +127,7 @@ pub(crate) struct Columns<'a> {
 }
 
 impl<'a> Columns<'a> {
-    pub(crate) fn of(events: impl IntoIterator<Item = &'a Emitted> + Clone) -> Self {
+    pub(crate) fn of(events: &(impl IntoIterator<Item = &'a Emitted> + Clone)) -> Self {
         let each = || events.clone().into_iter();
         Self {
             ids: each().map(|e| e.event_id).collect(),

@@ -53,9 +53,17 @@ impl Pages {
         let variable = "CATALYST_PAGE_TOKEN_KEY_FILE";
         let secret = read_secret(variable, &settings.page_token_key_file)?;
         if secret.expose_secret().len() < 32 {
-            return Err(SettingsError::new(variable, "holds less than 32 bytes: put at least 32 random ones into it"));
+            return Err(SettingsError::new(
+                variable,
+                "holds less than 32 bytes: put at least 32 random ones into it",
+            ));
         }
-        Ok(Self { key: Arc::new(hmac::Key::new(hmac::HMAC_SHA256, secret.expose_secret().as_bytes())) })
+        Ok(Self {
+            key: Arc::new(hmac::Key::new(
+                hmac::HMAC_SHA256,
+                secret.expose_secret().as_bytes(),
+            )),
+        })
     }
 
     /// Reads the paging fields of a request. `filter` is everything else in it that selects rows:
@@ -70,9 +78,20 @@ impl Pages {
         if page_size < 0 {
             return Err(Error::invalid("page_size", "must not be negative"));
         }
-        let size = if page_size == 0 { DEFAULT_SIZE } else { page_size.min(MAX_SIZE) };
-        let after = if page_token.is_empty() { None } else { Some(self.position(ctx, page_token, filter)?) };
-        Ok(Page { size: i64::from(size), after })
+        let size = if page_size == 0 {
+            DEFAULT_SIZE
+        } else {
+            page_size.min(MAX_SIZE)
+        };
+        let after = if page_token.is_empty() {
+            None
+        } else {
+            Some(self.position(ctx, page_token, filter)?)
+        };
+        Ok(Page {
+            size: i64::from(size),
+            after,
+        })
     }
 
     /// Cuts the extra row off and makes the token of the next page, empty after the last.
@@ -89,21 +108,31 @@ impl Pages {
             return Ok((rows, String::new()));
         }
         rows.truncate(size);
-        let Some(last) = rows.last() else { return Ok((rows, String::new())) };
+        let Some(last) = rows.last() else {
+            return Ok((rows, String::new()));
+        };
         let body = serde_json::to_vec(&position(last)).map_err(Error::internal)?;
         let mut token = self.mac(ctx, &body, filter)?.as_ref().to_vec();
         token.extend_from_slice(&body);
         Ok((rows, BASE64URL_NOPAD.encode(&token)))
     }
 
-    fn position<P: DeserializeOwned>(&self, ctx: &Ctx, token: &str, filter: &impl Serialize) -> Result<P, Error> {
+    fn position<P: DeserializeOwned>(
+        &self,
+        ctx: &Ctx,
+        token: &str,
+        filter: &impl Serialize,
+    ) -> Result<P, Error> {
         if token.len() > MAX_TOKEN {
             return Err(Error::PageTokenInvalid);
         }
-        let bytes = BASE64URL_NOPAD.decode(token.as_bytes()).map_err(|_| Error::PageTokenInvalid)?;
+        let bytes = BASE64URL_NOPAD
+            .decode(token.as_bytes())
+            .map_err(|_| Error::PageTokenInvalid)?;
         let (mac, body) = bytes.split_at_checked(MAC).ok_or(Error::PageTokenInvalid)?;
         let expected = self.mac(ctx, body, filter)?;
-        constant_time::verify_slices_are_equal(mac, expected.as_ref()).map_err(|_| Error::PageTokenInvalid)?;
+        constant_time::verify_slices_are_equal(mac, expected.as_ref())
+            .map_err(|_| Error::PageTokenInvalid)?;
         serde_json::from_slice(body).map_err(|_| Error::PageTokenInvalid)
     }
 
@@ -131,16 +160,30 @@ mod tests {
     use crate::ids::TenantId;
 
     fn pages() -> Pages {
-        Pages { key: Arc::new(hmac::Key::new(hmac::HMAC_SHA256, &[7; 32])) }
+        Pages {
+            key: Arc::new(hmac::Key::new(hmac::HMAC_SHA256, &[7; 32])),
+        }
     }
 
     fn ctx(tenant: TenantId, subject: &str, method: &'static str) -> Ctx {
-        Ctx::of_call(tenant, Actor::User(subject.to_owned()), [].into(), method, Clock::system())
+        Ctx::of_call(
+            tenant,
+            Actor::User(subject.to_owned()),
+            [].into(),
+            method,
+            Clock::system(),
+        )
     }
 
     fn token(ctx: &Ctx, filter: &str) -> String {
-        let page: Page<u32> = Page { size: 1, after: None };
-        pages().finish(ctx, &page, vec![1_u32, 2], &filter, |n| *n).unwrap().1
+        let page: Page<u32> = Page {
+            size: 1,
+            after: None,
+        };
+        pages()
+            .finish(ctx, &page, vec![1_u32, 2], &filter, |n| *n)
+            .unwrap()
+            .1
     }
 
     #[test]
@@ -148,7 +191,11 @@ mod tests {
         let a = TenantId::PLATFORM;
         let own = ctx(a, "kim", "List");
         let token = token(&own, "active");
-        let read = |ctx: &Ctx, filter: &str| pages().read::<u32>(ctx, 0, &token, &filter).map(|page| page.after);
+        let read = |ctx: &Ctx, filter: &str| {
+            pages()
+                .read::<u32>(ctx, 0, &token, &filter)
+                .map(|page| page.after)
+        };
         assert_eq!(read(&own, "active").unwrap(), Some(1));
         assert!(read(&ctx(TenantId::NONE, "kim", "List"), "active").is_err());
         assert!(read(&ctx(a, "lee", "List"), "active").is_err());
@@ -164,16 +211,27 @@ mod tests {
             let mut bytes = token.clone().into_bytes();
             bytes[i] = if bytes[i] == b'A' { b'B' } else { b'A' };
             let forged = String::from_utf8(bytes).unwrap();
-            assert!(pages().read::<u32>(&own, 0, &forged, &"").is_err(), "position {i}");
+            assert!(
+                pages().read::<u32>(&own, 0, &forged, &"").is_err(),
+                "position {i}"
+            );
             assert!(pages().read::<u32>(&own, 0, &token[..i], &"").is_err() || i == 0);
         }
-        assert!(pages().read::<u32>(&own, 0, &"A".repeat(1 << 20), &"").is_err());
+        assert!(
+            pages()
+                .read::<u32>(&own, 0, &"A".repeat(1 << 20), &"")
+                .is_err()
+        );
     }
 
     #[test]
     fn sizes_are_coerced() {
         let own = ctx(TenantId::PLATFORM, "kim", "List");
-        let size = |wish| pages().read::<u32>(&own, wish, "", &"").map(|page| page.size);
+        let size = |wish| {
+            pages()
+                .read::<u32>(&own, wish, "", &"")
+                .map(|page| page.size)
+        };
         assert_eq!(size(0).unwrap(), 50);
         assert_eq!(size(10_000).unwrap(), 500);
         assert!(size(-1).is_err());

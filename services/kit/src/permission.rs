@@ -60,17 +60,26 @@ pub struct Permission {
 impl Permission {
     /// A right of users in a tenant.
     pub const fn roles(name: &'static str, roles: &'static [Role]) -> Self {
-        Self { name, allows: Allows::Roles(roles) }
+        Self {
+            name,
+            allows: Allows::Roles(roles),
+        }
     }
 
     /// A right of platform operators.
     pub const fn operator(name: &'static str) -> Self {
-        Self { name, allows: Allows::Operator }
+        Self {
+            name,
+            allows: Allows::Operator,
+        }
     }
 
     /// A right of services of this deployment.
     pub const fn services(name: &'static str, services: &'static [&'static str]) -> Self {
-        Self { name, allows: Allows::Services(services) }
+        Self {
+            name,
+            allows: Allows::Services(services),
+        }
     }
 }
 
@@ -115,7 +124,10 @@ pub fn departures(grpc_services: &[&str], table: &[Rpc]) -> Vec<String> {
     }
     for rpc in table {
         if !known.iter().any(|full| full == rpc.method) {
-            found.push(format!("{} has a permission but is no RPC of this service", rpc.method));
+            found.push(format!(
+                "{} has a permission but is no RPC of this service",
+                rpc.method
+            ));
         }
     }
     found

@@ -15,7 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 /// How long a call waits for a free connection before it is told that the database is unavailable.
 const ACQUIRE_LIMIT: Duration = Duration::from_secs(2);
 /// A connection this old is replaced, so that a changed password, address or setting of the role takes effect.
-const MAX_AGE: Duration = Duration::from_secs(30 * 60);
+const MAX_AGE: Duration = Duration::from_mins(30);
 
 #[derive(Clone, Debug)]
 pub(crate) struct Pool {
@@ -51,12 +51,21 @@ impl Pool {
     pub(crate) fn new(options: PgConnectOptions, size: u32) -> Self {
         let permits = Arc::new(Semaphore::new(usize::try_from(size).unwrap_or(1)));
         let options = options.disable_statement_logging();
-        Self { shared: Arc::new(Shared { options, permits, size, idle: Mutex::default(), generation: AtomicU64::new(0) }) }
+        Self {
+            shared: Arc::new(Shared {
+                options,
+                permits,
+                size,
+                idle: Mutex::default(),
+                generation: AtomicU64::new(0),
+            }),
+        }
     }
 
     /// Connections in use, and the most there may be.
     pub(crate) fn usage(&self) -> (u32, u32) {
-        let free = u32::try_from(self.shared.permits.available_permits()).unwrap_or(self.shared.size);
+        let free =
+            u32::try_from(self.shared.permits.available_permits()).unwrap_or(self.shared.size);
         (self.shared.size.saturating_sub(free), self.shared.size)
     }
 
@@ -71,12 +80,21 @@ impl Pool {
             Some(idle) => idle,
             None => {
                 let connect = self.shared.options.connect();
-                let connection =
-                    tokio::time::timeout(ACQUIRE_LIMIT, connect).await.map_err(|_| sqlx::Error::PoolTimedOut)??;
-                Idle { connection, opened: Instant::now(), generation }
+                let connection = tokio::time::timeout(ACQUIRE_LIMIT, connect)
+                    .await
+                    .map_err(|_| sqlx::Error::PoolTimedOut)??;
+                Idle {
+                    connection,
+                    opened: Instant::now(),
+                    generation,
+                }
             }
         };
-        Ok(Lease { idle, shared: Arc::clone(&self.shared), _permit: permit })
+        Ok(Lease {
+            idle,
+            shared: Arc::clone(&self.shared),
+            _permit: permit,
+        })
     }
 
     /// Borrows a connection and runs `statement` on it: the first words of a transaction.
@@ -86,7 +104,10 @@ impl Pool {
         let mut retried = false;
         loop {
             let mut lease = self.acquire().await?;
-            match sqlx::raw_sql(AssertSqlSafe(Arc::clone(&statement))).execute(lease.connection()).await {
+            match sqlx::raw_sql(AssertSqlSafe(Arc::clone(&statement)))
+                .execute(lease.connection())
+                .await
+            {
                 Ok(_) => return Ok(lease),
                 Err(error) if !retried && is_dead(&error) => {
                     self.shared.generation.fetch_add(1, Ordering::AcqRel);
@@ -102,7 +123,10 @@ impl Pool {
 fn is_dead(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Io(_) | sqlx::Error::Protocol(_) => true,
-        sqlx::Error::Database(error) => matches!(error.code().as_deref(), Some("57P01" | "57P02" | "57P05" | "25P03")),
+        sqlx::Error::Database(error) => matches!(
+            error.code().as_deref(),
+            Some("57P01" | "57P02" | "57P05" | "25P03")
+        ),
         _ => false,
     }
 }
@@ -126,7 +150,15 @@ impl Lease {
 
     /// Returns a connection that is outside any transaction.
     pub(crate) fn give_back(self) {
-        let Self { idle, shared, _permit } = self;
-        shared.idle.lock().unwrap_or_else(PoisonError::into_inner).push(idle);
+        let Self {
+            idle,
+            shared,
+            _permit,
+        } = self;
+        shared
+            .idle
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(idle);
     }
 }

@@ -100,7 +100,18 @@ impl Relay {
             .into(),
         };
         let holder = clock.new_uuid();
-        Self { db, bus, wake, tasks, service, noun: schema, outbox, stream, holder, sql }
+        Self {
+            db,
+            bus,
+            wake,
+            tasks,
+            service,
+            noun: schema,
+            outbox,
+            stream,
+            holder,
+            sql,
+        }
     }
 
     /// Runs until the process stops; rows that remain are moved by the next relay.
@@ -160,9 +171,14 @@ impl Relay {
             .bind(f64::from(LEASE_SECONDS))
             .fetch_optional(&mut session)
             .await?;
-        let Some(epoch) = epoch else { return Ok(Round::Standby) };
-        let rows =
-            sqlx::query(schema_sql(&self.sql.read)).bind(BATCH).try_map(read_row).fetch_all(&mut session).await?;
+        let Some(epoch) = epoch else {
+            return Ok(Round::Standby);
+        };
+        let rows = sqlx::query(schema_sql(&self.sql.read))
+            .bind(BATCH)
+            .try_map(read_row)
+            .fetch_all(&mut session)
+            .await?;
         if rows.is_empty() {
             return Ok(Round::Moved(0));
         }
@@ -181,12 +197,28 @@ impl Relay {
             .await?
             .rows_affected();
         if removed == 0 {
-            tracing::warn!(service = self.service, relay.outbox = self.outbox, "the lease went to another relay before the rows were removed");
+            tracing::warn!(
+                service = self.service,
+                relay.outbox = self.outbox,
+                "the lease went to another relay before the rows were removed"
+            );
         }
-        METRICS.relay_published.add(removed, &[KeyValue::new("service", self.service), KeyValue::new("outbox", self.outbox)]);
+        METRICS.relay_published.add(
+            removed,
+            &[
+                KeyValue::new("service", self.service),
+                KeyValue::new("outbox", self.outbox),
+            ],
+        );
         if let Some(oldest) = rows.first() {
             let lag = Clock::system().now() - oldest.event.occurred_at;
-            METRICS.relay_lag.record(lag.as_seconds_f64().max(0.0), &[KeyValue::new("service", self.service), KeyValue::new("outbox", self.outbox)]);
+            METRICS.relay_lag.record(
+                lag.as_seconds_f64().max(0.0),
+                &[
+                    KeyValue::new("service", self.service),
+                    KeyValue::new("outbox", self.outbox),
+                ],
+            );
         }
         Ok(Round::Moved(rows.len()))
     }
@@ -197,19 +229,37 @@ impl Relay {
             match self.publish_batch(rows).await? {
                 Ok(()) => return Ok(()),
                 Err(DUPLICATE_IN_BATCH) => {
-                    tracing::info!(service = self.service, relay.outbox = self.outbox, relay.rows = rows.len(), "some events are stored already: publishing one by one under the same ids");
+                    tracing::info!(
+                        service = self.service,
+                        relay.outbox = self.outbox,
+                        relay.rows = rows.len(),
+                        "some events are stored already: publishing one by one under the same ids"
+                    );
                 }
-                Err(code) => return Err(Error::internal(format!("the broker refused a batch with code {code}"))),
+                Err(code) => {
+                    return Err(Error::internal(format!(
+                        "the broker refused a batch with code {code}"
+                    )));
+                }
             }
         }
         for row in rows {
             let (subject, headers) = self.message(row)?;
-            let answer = self.bus.request(subject, headers, row.event.body.clone().into()).await.map_err(unavailable)?;
+            let answer = self
+                .bus
+                .request(subject, headers, row.event.body.clone().into())
+                .await
+                .map_err(unavailable)?;
             if let Some(refusal) = answer.error {
-                return Err(Error::internal(format!("the broker refused an event: {}", refusal.description)));
+                return Err(Error::internal(format!(
+                    "the broker refused an event: {}",
+                    refusal.description
+                )));
             }
             if answer.stream.is_none() {
-                return Err(Error::internal("the broker's answer to an event is no acknowledgement"));
+                return Err(Error::internal(
+                    "the broker's answer to an event is no acknowledgement",
+                ));
             }
         }
         Ok(())
@@ -226,24 +276,43 @@ impl Relay {
             headers.insert("Nats-Batch-Sequence", position.to_string().as_str());
             let body = Bytes::from(row.event.body.clone());
             if position < last {
-                self.bus.send(subject, headers, body).await.map_err(unavailable)?;
+                self.bus
+                    .send(subject, headers, body)
+                    .await
+                    .map_err(unavailable)?;
                 continue;
             }
             headers.insert("Nats-Batch-Commit", "1");
-            let answer = self.bus.request(subject, headers, body).await.map_err(unavailable)?;
+            let answer = self
+                .bus
+                .request(subject, headers, body)
+                .await
+                .map_err(unavailable)?;
             if let Some(refusal) = answer.error {
                 return Ok(Err(refusal.err_code));
             }
             if answer.stream.is_none() {
-                return Err(Error::internal("the broker's answer to a batch is no acknowledgement"));
+                return Err(Error::internal(
+                    "the broker's answer to a batch is no acknowledgement",
+                ));
             }
         }
         Ok(Ok(()))
     }
 
     fn message(&self, row: &Pending) -> Result<(String, async_nats::HeaderMap), Error> {
-        let subject = events::subject(self.stream, self.stream.ingest(), row.tenant, &row.event.type_name)
-            .ok_or_else(|| Error::internal(format!("{} is no event of the contract", row.event.type_name)))?;
+        let subject = events::subject(
+            self.stream,
+            self.stream.ingest(),
+            row.tenant,
+            &row.event.type_name,
+        )
+        .ok_or_else(|| {
+            Error::internal(format!(
+                "{} is no event of the contract",
+                row.event.type_name
+            ))
+        })?;
         Ok((subject, events::headers(row.tenant, self.noun, &row.event)))
     }
 }
@@ -259,9 +328,16 @@ pub(crate) fn wake_subject(service: &str) -> String {
 }
 
 fn unavailable(error: impl std::error::Error + Send + Sync + 'static) -> Error {
-    Error::Unavailable { what: "the broker", source: Box::new(error) }
+    Error::Unavailable {
+        what: "the broker",
+        source: Box::new(error),
+    }
 }
 
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "the shape that `try_map` takes"
+)]
 fn read_row(row: PgRow) -> Result<Pending, sqlx::Error> {
     Ok(Pending {
         seq: row.try_get("seq")?,

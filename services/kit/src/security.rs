@@ -32,12 +32,15 @@ const GROUP: usize = 512;
 /// Distinct sources and kinds counted within one second; further ones share one entry without an address.
 const SOURCES: usize = 1_024;
 
+/// Counts since they were last written, by what they count.
+type Tallies<K> = Arc<Mutex<HashMap<K, Tally>>>;
+
 /// Where a service writes its security events.
 #[derive(Clone, Debug)]
 pub struct SecurityLog {
     queue: mpsc::Sender<Entry>,
-    unverified: Arc<Mutex<HashMap<(Option<IpAddr>, AuthenticationFailure), Tally>>>,
-    limited: Arc<Mutex<HashMap<(TenantId, Actor, &'static str), Tally>>>,
+    unverified: Tallies<(Option<IpAddr>, AuthenticationFailure)>,
+    limited: Tallies<(TenantId, Actor, &'static str)>,
     clock: Clock,
 }
 
@@ -56,16 +59,32 @@ struct Tally {
 
 impl SecurityLog {
     /// Starts the writer of one service.
-    pub(crate) fn start(db: Db, sql: Arc<OutboxSql>, wake: Wake, clock: Clock, tasks: &Tasks) -> Self {
+    pub(crate) fn start(
+        db: Db,
+        sql: Arc<OutboxSql>,
+        wake: Wake,
+        clock: Clock,
+        tasks: &Tasks,
+    ) -> Self {
         let (queue, entries) = mpsc::channel(QUEUE);
-        let log = Self { queue, unverified: Arc::default(), limited: Arc::default(), clock };
+        let log = Self {
+            queue,
+            unverified: Arc::default(),
+            limited: Arc::default(),
+            clock,
+        };
         tasks.spawn(write(db, sql, wake, entries));
         tasks.spawn(flush_tallies(log.clone(), tasks.clone()));
         log
     }
 
     /// Writes an event of `tenant` and returns once it is committed.
-    pub async fn record<M: Message + Name>(&self, tenant: TenantId, actor: Actor, event: &M) -> Result<(), Error> {
+    pub async fn record<M: Message + Name>(
+        &self,
+        tenant: TenantId,
+        actor: Actor,
+        event: &M,
+    ) -> Result<(), Error> {
         let event_id = self.clock.new_uuid();
         let emitted = Emitted {
             event_id,
@@ -78,18 +97,44 @@ impl SecurityLog {
             body: event.encode_to_vec(),
         };
         let (written, outcome) = oneshot::channel();
-        let unavailable = || Error::Unavailable { what: "the audit trail", source: "its writer has ended".into() };
-        self.queue.send(Entry { tenant, event: emitted, written }).await.map_err(|_| unavailable())?;
-        outcome.await.map_err(|_| unavailable())?.map_err(|source| Error::Unavailable { what: "the audit trail", source: source.into() })
+        let unavailable = || Error::Unavailable {
+            what: "the audit trail",
+            source: "its writer has ended".into(),
+        };
+        self.queue
+            .send(Entry {
+                tenant,
+                event: emitted,
+                written,
+            })
+            .await
+            .map_err(|_| unavailable())?;
+        outcome
+            .await
+            .map_err(|_| unavailable())?
+            .map_err(|source| Error::Unavailable {
+                what: "the audit trail",
+                source: source.into(),
+            })
     }
 
     /// Counts a refusal that no verified tenant stands behind.
     pub fn count_unverified(&self, source: Option<IpAddr>, failure: AuthenticationFailure) {
-        let mut tallies = self.unverified.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut tallies = self
+            .unverified
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let known = tallies.contains_key(&(source, failure));
-        let source = if known || tallies.len() < SOURCES { source } else { None };
+        let source = if known || tallies.len() < SOURCES {
+            source
+        } else {
+            None
+        };
         let first = self.clock.now();
-        tallies.entry((source, failure)).or_insert(Tally { count: 0, first }).count += 1;
+        tallies
+            .entry((source, failure))
+            .or_insert(Tally { count: 0, first })
+            .count += 1;
     }
 
     /// Counts a call of a verified tenant that was refused for its rate; written as one event per second.
@@ -103,7 +148,10 @@ impl SecurityLog {
             (tenant, Actor::User(String::new()), method)
         };
         let first = self.clock.now();
-        tallies.entry(key).or_insert(Tally { count: 0, first }).count += 1;
+        tallies
+            .entry(key)
+            .or_insert(Tally { count: 0, first })
+            .count += 1;
     }
 
     async fn write_tallies(&self) {
@@ -112,7 +160,8 @@ impl SecurityLog {
     }
 
     async fn write_limited(&self) {
-        let tallies = std::mem::take(&mut *self.limited.lock().unwrap_or_else(PoisonError::into_inner));
+        let tallies =
+            std::mem::take(&mut *self.limited.lock().unwrap_or_else(PoisonError::into_inner));
         for ((tenant, actor, method), tally) in tallies {
             let event = RateLimited {
                 severity: Severity::Low.into(),
@@ -123,29 +172,52 @@ impl SecurityLog {
             if let Err(error) = self.record(tenant, actor.clone(), &event).await {
                 tracing::warn!(error = %crate::error::chain(&error), "a count of refused calls could not be written and is kept");
                 let mut kept = self.limited.lock().unwrap_or_else(PoisonError::into_inner);
-                keep(kept.entry((tenant, actor, method)).or_insert(Tally { count: 0, ..tally }), tally);
+                keep(
+                    kept.entry((tenant, actor, method))
+                        .or_insert(Tally { count: 0, ..tally }),
+                    tally,
+                );
             }
         }
     }
 
     async fn write_unverified(&self) {
-        let tallies = std::mem::take(&mut *self.unverified.lock().unwrap_or_else(PoisonError::into_inner));
+        let tallies = std::mem::take(
+            &mut *self
+                .unverified
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner),
+        );
         for ((source, failure), tally) in tallies {
             let severity = match failure {
-                AuthenticationFailure::BadSignature | AuthenticationFailure::UnknownKey => Severity::Medium,
+                AuthenticationFailure::BadSignature | AuthenticationFailure::UnknownKey => {
+                    Severity::Medium
+                }
                 _ => Severity::Low,
             };
             let event = AuthenticationFailed {
                 severity: severity.into(),
                 failure: failure.into(),
-                source_address: source.map(|address| address.to_string()).unwrap_or_default(),
+                source_address: source
+                    .map(|address| address.to_string())
+                    .unwrap_or_default(),
                 count: tally.count,
                 window_start: Some(fields::timestamp(tally.first)),
             };
-            if let Err(error) = self.record(TenantId::NONE, Actor::User(String::new()), &event).await {
+            if let Err(error) = self
+                .record(TenantId::NONE, Actor::User(String::new()), &event)
+                .await
+            {
                 tracing::warn!(error = %crate::error::chain(&error), "a count of refused tokens could not be written and is kept");
-                let mut kept = self.unverified.lock().unwrap_or_else(PoisonError::into_inner);
-                keep(kept.entry((source, failure)).or_insert(Tally { count: 0, ..tally }), tally);
+                let mut kept = self
+                    .unverified
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner);
+                keep(
+                    kept.entry((source, failure))
+                        .or_insert(Tally { count: 0, ..tally }),
+                    tally,
+                );
             }
         }
     }
@@ -182,7 +254,7 @@ async fn write(db: Db, sql: Arc<OutboxSql>, wake: Wake, mut entries: mpsc::Recei
 /// One statement, one commit, each row under its own tenant's context.
 async fn write_group(db: &Db, sql: &OutboxSql, group: &[Entry]) -> Result<(), Error> {
     let mut session = db.reader().await?;
-    let columns = Columns::of(group.iter().map(|entry| &entry.event));
+    let columns = Columns::of(&group.iter().map(|entry| &entry.event));
     let tenants: Vec<uuid::Uuid> = group.iter().map(|entry| entry.tenant.uuid()).collect();
     sqlx::query(schema_sql(&sql.record_security))
         .bind(tenants)

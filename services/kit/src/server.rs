@@ -52,14 +52,21 @@ pub(crate) struct CallLayer {
 
 impl CallLayer {
     pub(crate) fn new(tasks: Tasks, streaming: Vec<String>) -> Self {
-        Self { tasks, permits: Arc::new(tokio::sync::Semaphore::new(MAX_CALLS)), streaming: streaming.into() }
+        Self {
+            tasks,
+            permits: Arc::new(tokio::sync::Semaphore::new(MAX_CALLS)),
+            streaming: streaming.into(),
+        }
     }
 }
 
 impl<S> Layer<S> for CallLayer {
     type Service = CallService<S>;
     fn layer(&self, inner: S) -> Self::Service {
-        CallService { inner, layer: self.clone() }
+        CallService {
+            inner,
+            layer: self.clone(),
+        }
     }
 }
 
@@ -71,7 +78,10 @@ pub(crate) struct CallService<S> {
 
 impl<S> Service<Request<Body>> for CallService<S>
 where
-    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>
+        + Clone
+        + Send
+        + 'static,
     S::Future: Send + 'static,
 {
     type Response = Response<Body>;
@@ -86,18 +96,38 @@ where
         let started = Instant::now();
         let method: Arc<str> = request.uri().path().trim_start_matches('/').into();
         let Ok(permit) = Arc::clone(&self.layer.permits).try_acquire_owned() else {
-            let refused = Verdict::new(Code::ResourceExhausted, ErrorReason::Overloaded, "the server is at its limit of calls")
-                .retry_after(Duration::from_millis(200))
-                .into_status();
+            let refused = Verdict::new(
+                Code::ResourceExhausted,
+                ErrorReason::Overloaded,
+                "the server is at its limit of calls",
+            )
+            .retry_after(Duration::from_millis(200))
+            .into_status();
             return Box::pin(async move { Ok(refused.into_http()) });
         };
-        let peer = request.extensions().get::<TcpConnectInfo>().and_then(TcpConnectInfo::remote_addr);
-        request.extensions_mut().insert(Called { method: Arc::clone(&method), peer: peer.map(|peer: SocketAddr| peer.ip()) });
+        let peer = request
+            .extensions()
+            .get::<TcpConnectInfo>()
+            .and_then(TcpConnectInfo::remote_addr);
+        request.extensions_mut().insert(Called {
+            method: Arc::clone(&method),
+            peer: peer.map(|peer: SocketAddr| peer.ip()),
+        });
 
         let span = tracing::info_span!("rpc", otel.kind = "server", otel.name = %method, rpc.method = %method, tenant.id = tracing::field::Empty);
-        telemetry::set_parent(&span, request.headers().get("traceparent").and_then(|value| value.to_str().ok()));
+        telemetry::set_parent(
+            &span,
+            request
+                .headers()
+                .get("traceparent")
+                .and_then(|value| value.to_str().ok()),
+        );
         let streams = self.layer.streaming.iter().any(|name| **name == *method);
-        let deadline = if streams { None } else { Some(deadline(request.headers())) };
+        let deadline = if streams {
+            None
+        } else {
+            Some(deadline(request.headers()))
+        };
 
         let answer = self.inner.call(request);
         let running = self.layer.tasks.spawn(
@@ -118,18 +148,28 @@ where
                 Ok(Err(panicked)) => {
                     tracing::error!(rpc.method = %method, error = %panicked, "a call ended by a panic");
                     let message = "internal error";
-                    Verdict::new(Code::Internal, ErrorReason::Internal, message).into_status().into_http()
+                    Verdict::new(Code::Internal, ErrorReason::Internal, message)
+                        .into_status()
+                        .into_http()
                 }
                 // The call runs on to its end; only its caller stops waiting.
                 Err(_elapsed) => {
                     let message = "the deadline passed; the call may still take effect: repeat it with the same request_id";
-                    Verdict::new(Code::DeadlineExceeded, ErrorReason::DeadlineExceeded, message)
-                        .into_status()
-                        .into_http()
+                    Verdict::new(
+                        Code::DeadlineExceeded,
+                        ErrorReason::DeadlineExceeded,
+                        message,
+                    )
+                    .into_status()
+                    .into_http()
                 }
             };
-            let code = Status::from_header_map(response.headers()).map_or(0, |status| status.code() as i32);
-            METRICS.rpc_duration.record(started.elapsed().as_secs_f64(), &telemetry::rpc_attributes(&method, code));
+            let code = Status::from_header_map(response.headers())
+                .map_or(0, |status| status.code() as i32);
+            METRICS.rpc_duration.record(
+                started.elapsed().as_secs_f64(),
+                &telemetry::rpc_attributes(&method, code),
+            );
             Ok(response)
         })
     }
@@ -137,8 +177,14 @@ where
 
 /// The caller's `grpc-timeout`, at most [`MAX_DEADLINE`].
 fn deadline(headers: &HeaderMap) -> Duration {
-    let wished = headers.get("grpc-timeout").and_then(|value| value.to_str().ok()).and_then(parse_timeout);
-    wished.unwrap_or(MAX_DEADLINE).min(MAX_DEADLINE).saturating_sub(DEADLINE_MARGIN)
+    let wished = headers
+        .get("grpc-timeout")
+        .and_then(|value| value.to_str().ok())
+        .and_then(parse_timeout);
+    wished
+        .unwrap_or(MAX_DEADLINE)
+        .min(MAX_DEADLINE)
+        .saturating_sub(DEADLINE_MARGIN)
 }
 
 /// `250m` is 250 milliseconds: at most eight digits and a unit of H, M, S, m, u, n.
@@ -169,7 +215,7 @@ pub(crate) fn builder() -> tonic::transport::Server {
         .http2_keepalive_interval(Some(Duration::from_secs(30)))
         .http2_keepalive_timeout(Some(Duration::from_secs(10)))
         .tcp_nodelay(true)
-        .max_connection_age(jittered(Duration::from_secs(300)))
+        .max_connection_age(jittered(Duration::from_mins(5)))
 }
 
 /// Within 20 % of `age`, different in each process, so that connections do not all move at once.

@@ -20,7 +20,10 @@ pub struct SettingsError {
 impl SettingsError {
     /// Names the variable and the problem.
     pub fn new(variable: &'static str, problem: impl Into<String>) -> Self {
-        Self { variable, problem: problem.into() }
+        Self {
+            variable,
+            problem: problem.into(),
+        }
     }
 }
 
@@ -65,7 +68,12 @@ pub struct NatsSettings {
     #[arg(long, env = "CATALYST_NATS_CREDENTIALS_DIR")]
     pub nats_credentials_dir: PathBuf,
     /// Monitoring endpoints of every NATS server, separated by commas: http://HOST:8222.
-    #[arg(long, env = "CATALYST_NATS_MONITOR_URLS", value_delimiter = ',', required = true)]
+    #[arg(
+        long,
+        env = "CATALYST_NATS_MONITOR_URLS",
+        value_delimiter = ',',
+        required = true
+    )]
     pub nats_monitor_urls: Vec<String>,
     /// Serve although a broker does not sync every write to disk. Development only: a power cut then loses events.
     #[arg(long, env = "CATALYST_ALLOW_UNSYNCED", default_value_t = false, action = clap::ArgAction::Set)]
@@ -137,11 +145,33 @@ pub struct Settings {
 
 /// Reads a secret of text from a file, without its final line break.
 pub fn read_secret(variable: &'static str, path: &Path) -> Result<SecretString, SettingsError> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| SettingsError::new(variable, format!("cannot read {}: {error}", path.display())))?;
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        SettingsError::new(variable, format!("cannot read {}: {error}", path.display()))
+    })?;
     let text = text.trim_end_matches(['\r', '\n']);
     if text.is_empty() {
-        return Err(SettingsError::new(variable, format!("{} is empty: put the secret into it", path.display())));
+        return Err(SettingsError::new(
+            variable,
+            format!("{} is empty: put the secret into it", path.display()),
+        ));
     }
     Ok(SecretString::from(text))
+}
+
+/// Reads the settings of one service from the environment alone.
+pub fn from_environment<S: clap::Args>() -> Result<S, SettingsError> {
+    let command = S::augment_args(clap::Command::new("catalyst").no_binary_name(true));
+    let read = command
+        .try_get_matches_from::<[&str; 0], &str>([])
+        .and_then(|matches| S::from_arg_matches(&matches));
+    read.map_err(|error| {
+        let text = error.to_string();
+        let line = text
+            .lines()
+            .next()
+            .unwrap_or_default()
+            .trim_start_matches("error: ")
+            .to_owned();
+        SettingsError::new("CATALYST_…", line)
+    })
 }

@@ -147,8 +147,17 @@ impl Consuming {
 
     fn read(&self, message: &Message) -> Result<Event, Distrust> {
         let stream = self.subscription.stream;
-        let event = Event::read(stream, &message.subject, message.headers.as_ref(), message.payload.clone())?;
-        if self.contract.get_message_by_name(&event.type_name).is_none() {
+        let event = Event::read(
+            stream,
+            &message.subject,
+            message.headers.as_ref(),
+            message.payload.clone(),
+        )?;
+        if self
+            .contract
+            .get_message_by_name(&event.type_name)
+            .is_none()
+        {
             return Err(Distrust::Type);
         }
         Ok(event)
@@ -187,7 +196,11 @@ impl Consuming {
     }
 
     async fn apply_in_span(&self, tenant: TenantId, group: &[Delivery]) -> Result<(), Failure> {
-        let ctx = Ctx::of_event(tenant, Actor::Service(self.service.to_owned()), self.clock.clone());
+        let ctx = Ctx::of_event(
+            tenant,
+            Actor::Service(self.service.to_owned()),
+            self.clock.clone(),
+        );
         let mut tx = self.db.begin(&ctx).await?;
         let ids: Vec<Uuid> = group.iter().map(|delivery| delivery.event.id).collect();
         let fresh: Vec<Uuid> = sqlx::query_scalar(schema_sql(&self.sql.insert_inbox))
@@ -209,7 +222,9 @@ impl Consuming {
         tx.commit().await?;
         let service = [KeyValue::new("consumer", self.subscription.durable)];
         METRICS.consumed.add(events.len() as u64, &service);
-        METRICS.redelivered.add((group.len() - events.len()) as u64, &service);
+        METRICS
+            .redelivered
+            .add((group.len() - events.len()) as u64, &service);
         self.subscriber.applied();
         Ok(())
     }
@@ -217,7 +232,9 @@ impl Consuming {
     /// Tells the broker that the effects are durable. The last one waits for the broker's confirmation, and with it
     /// all before it on the same connection have arrived.
     async fn acknowledge(&self, group: &[Delivery]) {
-        let Some((last, rest)) = group.split_last() else { return };
+        let Some((last, rest)) = group.split_last() else {
+            return;
+        };
         for delivery in rest {
             if let Err(error) = delivery.message.ack().await {
                 tracing::debug!(consumer = self.subscription.durable, error = %error, "an acknowledgement was not sent; the event comes again and changes nothing");
@@ -249,14 +266,34 @@ impl Consuming {
     /// A message that is no event, or not the event it claims to be: evidence first, then aside.
     async fn reject(&self, message: &Message, distrust: Distrust) {
         let header = |name: &str| {
-            message.headers.as_ref().and_then(|headers| headers.get(name)).map(|v| v.as_str().to_owned()).unwrap_or_default()
+            message
+                .headers
+                .as_ref()
+                .and_then(|headers| headers.get(name))
+                .map(|v| v.as_str().to_owned())
+                .unwrap_or_default()
         };
         let (reason, severity) = match distrust {
-            Distrust::Tenant => (security::EventRejectionReason::TenantDisagrees, security::Severity::High),
-            Distrust::Source => (security::EventRejectionReason::SourceDisagrees, security::Severity::High),
-            Distrust::Type => (security::EventRejectionReason::TypeDisagrees, security::Severity::High),
-            Distrust::Envelope => (security::EventRejectionReason::EnvelopeInvalid, security::Severity::Medium),
-            Distrust::Body => (security::EventRejectionReason::BodyInvalid, security::Severity::Medium),
+            Distrust::Tenant => (
+                security::EventRejectionReason::TenantDisagrees,
+                security::Severity::High,
+            ),
+            Distrust::Source => (
+                security::EventRejectionReason::SourceDisagrees,
+                security::Severity::High,
+            ),
+            Distrust::Type => (
+                security::EventRejectionReason::TypeDisagrees,
+                security::Severity::High,
+            ),
+            Distrust::Envelope => (
+                security::EventRejectionReason::EnvelopeInvalid,
+                security::Severity::Medium,
+            ),
+            Distrust::Body => (
+                security::EventRejectionReason::BodyInvalid,
+                security::Severity::Medium,
+            ),
         };
         let rejected = security::EventRejected {
             severity: severity.into(),
@@ -288,18 +325,32 @@ impl Consuming {
                 headers.append(name.as_str(), value.as_str());
             }
         }
-        headers.insert("dead-letter-reason", reason.replace(['\r', '\n'], " ").as_str());
+        headers.insert(
+            "dead-letter-reason",
+            reason.replace(['\r', '\n'], " ").as_str(),
+        );
         headers.insert("dead-letter-consumer", self.subscription.durable);
         let subject = format!("dead_letter.{}.{}", self.service, message.subject);
-        match self.bus.request(subject, headers, message.payload.clone()).await {
+        match self
+            .bus
+            .request(subject, headers, message.payload.clone())
+            .await
+        {
             Ok(answer) if answer.error.is_none() && answer.stream.is_some() => {
-                METRICS.dead_letters.add(1, &[KeyValue::new("consumer", self.subscription.durable)]);
+                METRICS
+                    .dead_letters
+                    .add(1, &[KeyValue::new("consumer", self.subscription.durable)]);
                 if let Err(error) = message.ack_with(AckKind::Term).await {
                     tracing::debug!(error = %error, "a dead letter was not taken off its consumer and will be set aside again");
                 }
             }
-            Ok(_) => tracing::error!(consumer = self.subscription.durable, "the dead-letter stream refused a message"),
-            Err(error) => tracing::warn!(consumer = self.subscription.durable, error = %error, "the dead-letter stream cannot be reached"),
+            Ok(_) => tracing::error!(
+                consumer = self.subscription.durable,
+                "the dead-letter stream refused a message"
+            ),
+            Err(error) => {
+                tracing::warn!(consumer = self.subscription.durable, error = %error, "the dead-letter stream cannot be reached");
+            }
         }
     }
 }

@@ -21,7 +21,10 @@ impl Tasks {
     }
 
     /// Spawns a task of this group.
-    #[expect(clippy::disallowed_methods, reason = "the one door to the runtime: tracked here")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the one door to the runtime: tracked here"
+    )]
     pub fn spawn<F>(&self, task: F) -> JoinHandle<F::Output>
     where
         F: Future + Send + 'static,
@@ -52,6 +55,8 @@ impl Tasks {
     pub async fn stop(&self, limit: Duration) -> bool {
         self.stop.cancel();
         self.tracker.close();
-        tokio::time::timeout(limit, self.tracker.wait()).await.is_ok()
+        tokio::time::timeout(limit, self.tracker.wait())
+            .await
+            .is_ok()
     }
 }

@@ -45,10 +45,15 @@ pub static METRICS: LazyLock<Metrics> = LazyLock::new(|| {
         rpc_duration: meter
             .f64_histogram("rpc.server.duration")
             .with_unit("s")
-            .with_boundaries(vec![0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0])
+            .with_boundaries(vec![
+                0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+            ])
             .build(),
         relay_published: meter.u64_counter("catalyst.relay.published").build(),
-        relay_lag: meter.f64_histogram("catalyst.relay.lag").with_unit("s").build(),
+        relay_lag: meter
+            .f64_histogram("catalyst.relay.lag")
+            .with_unit("s")
+            .build(),
         consumed: meter.u64_counter("catalyst.consumer.applied").build(),
         redelivered: meter.u64_counter("catalyst.consumer.redelivered").build(),
         dead_letters: meter.u64_counter("catalyst.consumer.dead_letters").build(),
@@ -66,8 +71,9 @@ pub struct Telemetry {
 
 /// Installs logs, traces and metrics for the process. Called once, first; logs go to standard error.
 pub fn start(settings: &TelemetrySettings) -> Result<Telemetry, SettingsError> {
-    let filter = EnvFilter::try_new(&settings.log)
-        .map_err(|error| SettingsError::new("CATALYST_LOG", format!("is no log filter: {error}")))?;
+    let filter = EnvFilter::try_new(&settings.log).map_err(|error| {
+        SettingsError::new("CATALYST_LOG", format!("is no log filter: {error}"))
+    })?;
     let resource = Resource::builder().with_service_name("catalyst").build();
 
     let registry = prometheus::Registry::new();
@@ -75,7 +81,10 @@ pub fn start(settings: &TelemetrySettings) -> Result<Telemetry, SettingsError> {
         .with_registry(registry.clone())
         .build()
         .map_err(|error| SettingsError::new("CATALYST_ADMIN_LISTEN", error.to_string()))?;
-    let metrics = SdkMeterProvider::builder().with_resource(resource.clone()).with_reader(reader).build();
+    let metrics = SdkMeterProvider::builder()
+        .with_resource(resource.clone())
+        .with_reader(reader)
+        .build();
     global::set_meter_provider(metrics.clone());
 
     let traces = match &settings.otlp_endpoint {
@@ -86,7 +95,12 @@ pub fn start(settings: &TelemetrySettings) -> Result<Telemetry, SettingsError> {
                 .with_endpoint(endpoint)
                 .build()
                 .map_err(|error| SettingsError::new("CATALYST_OTLP_ENDPOINT", error.to_string()))?;
-            Some(SdkTracerProvider::builder().with_resource(resource).with_batch_exporter(exporter).build())
+            Some(
+                SdkTracerProvider::builder()
+                    .with_resource(resource)
+                    .with_batch_exporter(exporter)
+                    .build(),
+            )
         }
     };
     let spans = traces.as_ref().map(|provider| {
@@ -102,14 +116,21 @@ pub fn start(settings: &TelemetrySettings) -> Result<Telemetry, SettingsError> {
             .with_span_list(false)
             .with_writer(std::io::stderr)
             .boxed(),
-        LogFormat::Text => tracing_subscriber::fmt::layer().compact().with_writer(std::io::stderr).boxed(),
+        LogFormat::Text => tracing_subscriber::fmt::layer()
+            .compact()
+            .with_writer(std::io::stderr)
+            .boxed(),
     };
     tracing_subscriber::registry()
         .with(spans)
         .with(lines.with_filter(filter))
         .try_init()
         .map_err(|error| SettingsError::new("CATALYST_LOG", error.to_string()))?;
-    Ok(Telemetry { traces, metrics, registry })
+    Ok(Telemetry {
+        traces,
+        metrics,
+        registry,
+    })
 }
 
 impl Telemetry {
@@ -141,13 +162,20 @@ pub fn current_traceparent() -> Option<String> {
     let span = context.span();
     let span = span.span_context();
     span.is_valid().then(|| {
-        format!("00-{}-{}-{:02x}", span.trace_id(), span.span_id(), span.trace_flags().to_u8())
+        format!(
+            "00-{}-{}-{:02x}",
+            span.trace_id(),
+            span.span_id(),
+            span.trace_flags().to_u8()
+        )
     })
 }
 
 /// Makes `span` a child of the remote span that `traceparent` names. A malformed one is ignored.
 pub fn set_parent(span: &Span, traceparent: Option<&str>) {
-    let Some(traceparent) = traceparent else { return };
+    let Some(traceparent) = traceparent else {
+        return;
+    };
     let carrier = HashMap::from([("traceparent".to_owned(), traceparent.to_owned())]);
     let context = TraceContextPropagator::new().extract(&carrier);
     if context.span().span_context().is_valid() {
@@ -158,5 +186,8 @@ pub fn set_parent(span: &Span, traceparent: Option<&str>) {
 
 /// An attribute for a gRPC method and its outcome.
 pub(crate) fn rpc_attributes(method: &str, code: i32) -> [KeyValue; 2] {
-    [KeyValue::new("rpc.method", method.to_owned()), KeyValue::new("rpc.grpc.status_code", i64::from(code))]
+    [
+        KeyValue::new("rpc.method", method.to_owned()),
+        KeyValue::new("rpc.grpc.status_code", i64::from(code)),
+    ]
 }

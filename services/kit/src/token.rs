@@ -61,7 +61,9 @@ struct Key {
 
 impl std::fmt::Debug for Key {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Key").field("algorithm", &self.algorithm).finish_non_exhaustive()
+        f.debug_struct("Key")
+            .field("algorithm", &self.algorithm)
+            .finish_non_exhaustive()
     }
 }
 
@@ -85,7 +87,9 @@ impl KeySet {
             last_read: tokio::sync::Mutex::new(None),
             raw: RwLock::default(),
         };
-        set.read_again(Duration::ZERO).await.map_err(|why| SettingsError::new(variable, why))?;
+        set.read_again(Duration::ZERO)
+            .await
+            .map_err(|why| SettingsError::new(variable, why))?;
         Ok(set)
     }
 
@@ -97,24 +101,45 @@ impl KeySet {
         }
         *last = Some(Instant::now());
         let raw = match &self.source {
-            Source::File(path) => {
-                tokio::fs::read(path).await.map_err(|error| format!("cannot read {}: {error}", path.display()))?
-            }
+            Source::File(path) => tokio::fs::read(path)
+                .await
+                .map_err(|error| format!("cannot read {}: {error}", path.display()))?,
             Source::Url(url) => {
-                let get = async { self.http.get(url).send().await?.error_for_status()?.bytes().await };
-                get.await.map_err(|error| format!("cannot read {url}: {error}"))?.to_vec()
+                let get = async {
+                    self.http
+                        .get(url)
+                        .send()
+                        .await?
+                        .error_for_status()?
+                        .bytes()
+                        .await
+                };
+                get.await
+                    .map_err(|error| format!("cannot read {url}: {error}"))?
+                    .to_vec()
             }
         };
         if *self.raw.read().unwrap_or_else(PoisonError::into_inner) == raw {
             return Ok(false);
         }
-        let set: JwkSet = serde_json::from_slice(&raw).map_err(|error| format!("is no JWKS: {error}"))?;
+        let set: JwkSet =
+            serde_json::from_slice(&raw).map_err(|error| format!("is no JWKS: {error}"))?;
         let mut keys = HashMap::new();
         for jwk in &set.keys {
-            let Some(id) = jwk.common.key_id.clone() else { continue };
-            let Some(algorithm) = algorithm_of(&jwk.algorithm, jwk.common.key_algorithm) else { continue };
+            let Some(id) = jwk.common.key_id.clone() else {
+                continue;
+            };
+            let Some(algorithm) = algorithm_of(&jwk.algorithm, jwk.common.key_algorithm) else {
+                continue;
+            };
             if let Ok(decoding) = DecodingKey::from_jwk(jwk) {
-                keys.insert(id, Key { decoding, algorithm });
+                keys.insert(
+                    id,
+                    Key {
+                        decoding,
+                        algorithm,
+                    },
+                );
             }
         }
         if keys.is_empty() {
@@ -130,7 +155,12 @@ impl KeySet {
     }
 
     /// Verifies signature, algorithm and the claims of `validation`, which gets the key's algorithm.
-    async fn verify<C: DeserializeOwned>(&self, kid: &str, token: &str, validation: &Expected) -> Result<C, Failure> {
+    async fn verify<C: DeserializeOwned>(
+        &self,
+        kid: &str,
+        token: &str,
+        validation: &Expected,
+    ) -> Result<C, Failure> {
         let mut keys = self.current();
         if !keys.contains_key(kid) {
             if let Err(why) = self.read_again(REFETCH).await {
@@ -145,18 +175,24 @@ impl KeySet {
         rules.set_issuer(&[&validation.issuer]);
         rules.set_audience(&[&validation.audience]);
         rules.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
-        jsonwebtoken::decode::<C>(token, &key.decoding, &rules).map(|verified| verified.claims).map_err(|error| {
-            use jsonwebtoken::errors::ErrorKind;
-            match error.kind() {
-                ErrorKind::InvalidSignature | ErrorKind::InvalidAlgorithm => Failure::BadSignature,
-                ErrorKind::ExpiredSignature | ErrorKind::ImmatureSignature => Failure::Expired,
-                ErrorKind::InvalidIssuer | ErrorKind::InvalidAudience => Failure::WrongIssuerOrAudience,
-                ErrorKind::MissingRequiredClaim(_) | ErrorKind::Json(_) | ErrorKind::InvalidSubject => {
-                    Failure::ClaimsInvalid
+        jsonwebtoken::decode::<C>(token, &key.decoding, &rules)
+            .map(|verified| verified.claims)
+            .map_err(|error| {
+                use jsonwebtoken::errors::ErrorKind;
+                match error.kind() {
+                    ErrorKind::InvalidSignature | ErrorKind::InvalidAlgorithm => {
+                        Failure::BadSignature
+                    }
+                    ErrorKind::ExpiredSignature | ErrorKind::ImmatureSignature => Failure::Expired,
+                    ErrorKind::InvalidIssuer | ErrorKind::InvalidAudience => {
+                        Failure::WrongIssuerOrAudience
+                    }
+                    ErrorKind::MissingRequiredClaim(_)
+                    | ErrorKind::Json(_)
+                    | ErrorKind::InvalidSubject => Failure::ClaimsInvalid,
+                    _ => Failure::Malformed,
                 }
-                _ => Failure::Malformed,
-            }
-        })
+            })
     }
 }
 
@@ -213,8 +249,15 @@ struct WorkloadClaims {
 /// The principal of a verified token.
 #[derive(Clone, Debug)]
 pub(crate) enum Principal {
-    User { tenant: TenantId, subject: Arc<str>, roles: Arc<[Role]> },
-    Service { tenant: TenantId, service: Arc<str> },
+    User {
+        tenant: TenantId,
+        subject: Arc<str>,
+        roles: Arc<[Role]>,
+    },
+    Service {
+        tenant: TenantId,
+        service: Arc<str>,
+    },
 }
 
 impl Principal {
@@ -281,11 +324,19 @@ impl Verifier {
         hash.copy_from_slice(digest(&SHA256, token.as_bytes()).as_ref());
         let now = u64::try_from(self.clock.now().unix_timestamp()).unwrap_or_default();
         if let Some((principal, exp)) = self.verified.get(&hash) {
-            return if exp + LEEWAY > now { Ok(principal) } else { Err(Failure::Expired) };
+            return if exp + LEEWAY > now {
+                Ok(principal)
+            } else {
+                Err(Failure::Expired)
+            };
         }
         let header = jsonwebtoken::decode_header(token).map_err(|_| Failure::Malformed)?;
         // A token that brings or names its own key is an attempt; so is one with extensions that we do not know.
-        if header.jwk.is_some() || header.jku.is_some() || header.x5u.is_some() || header.x5c.is_some() {
+        if header.jwk.is_some()
+            || header.jku.is_some()
+            || header.x5u.is_some()
+            || header.x5c.is_some()
+        {
             return Err(Failure::Malformed);
         }
         let kid = header.kid.as_deref().ok_or(Failure::UnknownKey)?;
@@ -298,20 +349,40 @@ impl Verifier {
         Ok(principal)
     }
 
-    async fn verify_user(&self, kid: &str, token: &str, now: u64) -> Result<(Principal, u64), Failure> {
-        let expected = Expected { issuer: self.user_rules.0.clone(), audience: self.user_rules.1.clone() };
+    async fn verify_user(
+        &self,
+        kid: &str,
+        token: &str,
+        now: u64,
+    ) -> Result<(Principal, u64), Failure> {
+        let expected = Expected {
+            issuer: self.user_rules.0.clone(),
+            audience: self.user_rules.1.clone(),
+        };
         let claims: UserClaims = self.users.verify(kid, token, &expected).await?;
         check_times(claims.exp, claims.iat, now, MAX_LIFETIME)?;
         let tenant = TenantId::parse_strict(&claims.tenant_id).ok_or(Failure::ClaimsInvalid)?;
         if claims.sub.is_empty() || claims.sub.len() > 255 || tenant == TenantId::NONE {
             return Err(Failure::ClaimsInvalid);
         }
-        let principal = Principal::User { tenant, subject: claims.sub.into(), roles: claims.roles.into() };
+        let principal = Principal::User {
+            tenant,
+            subject: claims.sub.into(),
+            roles: claims.roles.into(),
+        };
         Ok((principal, claims.exp))
     }
 
-    async fn verify_workload(&self, kid: &str, token: &str, now: u64) -> Result<(Principal, u64), Failure> {
-        let expected = Expected { issuer: WORKLOAD_ISSUER.to_owned(), audience: self.service.to_owned() };
+    async fn verify_workload(
+        &self,
+        kid: &str,
+        token: &str,
+        now: u64,
+    ) -> Result<(Principal, u64), Failure> {
+        let expected = Expected {
+            issuer: WORKLOAD_ISSUER.to_owned(),
+            audience: self.service.to_owned(),
+        };
         let claims: WorkloadClaims = self.workloads.verify(kid, token, &expected).await?;
         check_times(claims.exp, claims.iat, now, WORKLOAD_LIFETIME)?;
         // A service signs for itself alone: its key carries its name.
@@ -319,7 +390,13 @@ impl Verifier {
             return Err(Failure::ClaimsInvalid);
         }
         let tenant = TenantId::parse_strict(&claims.tenant_id).ok_or(Failure::ClaimsInvalid)?;
-        Ok((Principal::Service { tenant, service: claims.sub.into() }, claims.exp))
+        Ok((
+            Principal::Service {
+                tenant,
+                service: claims.sub.into(),
+            },
+            claims.exp,
+        ))
     }
 }
 

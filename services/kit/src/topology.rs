@@ -13,17 +13,23 @@ use crate::events::{Stream, tokens};
 use crate::host::Definition;
 
 /// How long a stored message id is recognised. Consumers keep their own inbox, so this is only the first filter.
-const DUPLICATE_WINDOW: Duration = Duration::from_secs(600);
+const DUPLICATE_WINDOW: Duration = Duration::from_mins(10);
 /// How long a consumer has for a batch before it is delivered again.
 const ACK_WAIT: Duration = Duration::from_secs(30);
 /// Unacknowledged messages of one consumer: bounds what a slow one holds in memory.
 const MAX_ACK_PENDING: i64 = 5_000;
 
 /// Makes or updates everything. `replicas` is 1 on a single server, 3 on a cluster.
-pub async fn apply(bus: &Bus, definitions: &[Definition], replicas: usize) -> Result<(), async_nats::Error> {
+pub async fn apply(
+    bus: &Bus,
+    definitions: &[Definition],
+    replicas: usize,
+) -> Result<(), async_nats::Error> {
     let jetstream = bus.jetstream();
     for stream in [Stream::Domain, Stream::Security] {
-        jetstream.create_or_update_stream(event_stream(stream, replicas)).await?;
+        jetstream
+            .create_or_update_stream(event_stream(stream, replicas))
+            .await?;
     }
     let dead_letters = Config {
         name: "DEAD_LETTERS".to_owned(),
@@ -78,7 +84,10 @@ fn event_stream(stream: Stream, replicas: usize) -> Config {
     }
 }
 
-async fn create_durables(jetstream: &Context, definition: &Definition) -> Result<(), async_nats::Error> {
+async fn create_durables(
+    jetstream: &Context,
+    definition: &Definition,
+) -> Result<(), async_nats::Error> {
     for subscription in definition.subscriptions {
         let heard = subscription.stream.heard();
         let filter_subjects: Vec<String> = if subscription.types.is_empty() {
@@ -105,7 +114,9 @@ async fn create_durables(jetstream: &Context, definition: &Definition) -> Result
             filter_subjects,
             ..pull::Config::default()
         };
-        jetstream.create_consumer_on_stream(config, subscription.stream.name()).await?;
+        jetstream
+            .create_consumer_on_stream(config, subscription.stream.name())
+            .await?;
     }
     Ok(())
 }

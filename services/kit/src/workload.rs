@@ -23,7 +23,9 @@ pub struct Workload {
 
 impl std::fmt::Debug for Workload {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Workload").field("service", &self.service).finish_non_exhaustive()
+        f.debug_struct("Workload")
+            .field("service", &self.service)
+            .finish_non_exhaustive()
     }
 }
 
@@ -38,13 +40,20 @@ struct Claims<'a> {
 }
 
 impl Workload {
-    pub(crate) fn open(settings: &IdentitySettings, service: &'static str) -> Result<Self, SettingsError> {
+    pub(crate) fn open(
+        settings: &IdentitySettings,
+        service: &'static str,
+    ) -> Result<Self, SettingsError> {
         let variable = "CATALYST_WORKLOAD_KEY_DIR";
         let path = settings.workload_key_dir.join(format!("{service}.pem"));
-        let pem = std::fs::read(&path)
-            .map_err(|error| SettingsError::new(variable, format!("cannot read {}: {error}", path.display())))?;
+        let pem = std::fs::read(&path).map_err(|error| {
+            SettingsError::new(variable, format!("cannot read {}: {error}", path.display()))
+        })?;
         let key = EncodingKey::from_ec_pem(&pem).map_err(|_| {
-            SettingsError::new(variable, format!("{} is no P-256 private key in PKCS#8 PEM", path.display()))
+            SettingsError::new(
+                variable,
+                format!("{} is no P-256 private key in PKCS#8 PEM", path.display()),
+            )
         })?;
         Ok(Self { key, service })
     }
@@ -67,7 +76,10 @@ impl Workload {
         let token = jsonwebtoken::encode(&header, &claims, &self.key).map_err(Error::internal)?;
         let mut request = Request::new(message);
         let metadata = request.metadata_mut();
-        metadata.insert("authorization", format!("Bearer {token}").parse().map_err(Error::internal)?);
+        metadata.insert(
+            "authorization",
+            format!("Bearer {token}").parse().map_err(Error::internal)?,
+        );
         metadata.insert("x-tenant-id", tenant_id.parse().map_err(Error::internal)?);
         if let Some(traceparent) = telemetry::current_traceparent() {
             metadata.insert("traceparent", traceparent.parse().map_err(Error::internal)?);
@@ -89,7 +101,10 @@ pub fn channel(variable: &'static str, url: &str) -> Result<Channel, SettingsErr
 
 /// What the answer of another service means for the caller of this one: absence is absence, all else is a fault of
 /// ours or a dependency that does not answer.
-pub fn found<T>(what: &'static str, answer: Result<tonic::Response<T>, Status>) -> Result<Option<T>, Error> {
+pub fn found<T>(
+    what: &'static str,
+    answer: Result<tonic::Response<T>, Status>,
+) -> Result<Option<T>, Error> {
     match answer {
         Ok(response) => Ok(Some(response.into_inner())),
         Err(status) if status.code() == tonic::Code::NotFound => Ok(None),
@@ -103,7 +118,10 @@ pub fn found<T>(what: &'static str, answer: Result<tonic::Response<T>, Status>) 
                     | tonic::Code::Unknown
             ) =>
         {
-            Err(Error::Unavailable { what, source: Box::new(status) })
+            Err(Error::Unavailable {
+                what,
+                source: Box::new(status),
+            })
         }
         Err(status) => Err(Error::internal(status)),
     }

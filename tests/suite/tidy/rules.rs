@@ -279,6 +279,36 @@ pub(super) fn unpaired(methods: &[[String; 3]]) -> Vec<String> {
         .collect()
 }
 
+/// Files of operations that are not named as a method of the contract.
+pub(super) fn misnamed_operations(sources: &[Source], methods: &[[String; 3]]) -> Vec<String> {
+    let known: BTreeSet<_> = methods
+        .iter()
+        .map(|[method, ..]| snake_case(method))
+        .collect();
+    let paths = sources.iter().map(|source| source.path.as_str());
+    paths
+        .filter_map(|path| {
+            Some((
+                path,
+                path.split_once("/src/operations/")?.1.strip_suffix(".rs")?,
+            ))
+        })
+        .filter(|(_, name)| *name != "mod" && !known.contains(*name))
+        .map(|(path, _)| format!("{path}: no method has this name"))
+        .collect()
+}
+
+fn snake_case(method: &str) -> String {
+    let mut name = String::new();
+    for letter in method.chars() {
+        if letter.is_ascii_uppercase() && !name.is_empty() {
+            name.push('_');
+        }
+        name.push(letter.to_ascii_lowercase());
+    }
+    name
+}
+
 /// Folder and name of each migration.
 fn migrations(sources: &[Source]) -> impl Iterator<Item = (&str, &str)> {
     let paths = sources

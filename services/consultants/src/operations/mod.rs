@@ -1,10 +1,10 @@
 //! What one can do with consultants, a verb a file.
 
 mod create_consultant;
+mod deactivate_consultant;
 mod get_consultant;
 mod list_consultants;
 mod update_consultant;
-mod deactivate_consultant;
 
 pub(crate) use create_consultant::create_consultant;
 pub(crate) use deactivate_consultant::deactivate_consultant;

@@ -1,0 +1,252 @@
+//! The command line: one enum, one function a command, and the exit codes.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use kit::host::StartError;
+use kit::settings::{
+    DatabaseSettings, LogFormat, NatsSettings, Settings, SettingsError, TelemetrySettings,
+};
+
+use crate::client::{self, ClientOptions};
+use crate::keys::Keys;
+use crate::{deployment, import, process, services, up};
+
+/// Bad usage or a bad setting (`EX_USAGE`).
+pub const EXIT_USAGE: u8 = 64;
+/// The database or the broker cannot be used now (`EX_UNAVAILABLE`).
+pub const EXIT_UNAVAILABLE: u8 = 69;
+/// The deployment is not as it must be: pending migrations, a departure from isolation, an unsafe broker (`EX_CONFIG`).
+pub const EXIT_CONFIG: u8 = 78;
+
+/// Catalyst: the back end of professional-services firms.
+///
+/// Exit codes: 0 done; 1 failed; 64 bad usage or setting; 65 unreadable input; 69 the database, the broker or the
+/// server cannot be reached; 77 the caller may not; 78 the deployment is not as it must be.
+#[derive(Debug, Parser)]
+#[command(name = "catalyst", version)]
+struct Cli {
+    #[command(flatten)]
+    client: ClientOptions,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Start everything on this machine: PostgreSQL, NATS and all services, with two demo tenants.
+    Up(up::UpOptions),
+    /// Run services of a deployment, configured by the environment: names, or `all`.
+    Serve(ServeOptions),
+    /// Bring the database and the broker of a deployment up to date.
+    Migrate(MigrateOptions),
+    /// Make the secrets of a deployment that are missing in a folder.
+    Keys {
+        /// The folder.
+        #[arg(long)]
+        dir: PathBuf,
+    },
+    /// Check that the live database isolates tenants as it must. Exit 0: it does; 78: it does not.
+    Doctor(DoctorOptions),
+    /// Make a token of the development issuer.
+    Token(client::TokenOptions),
+    /// Firms of the deployment, as a platform operator.
+    #[command(subcommand)]
+    Tenants(client::tenants::Command),
+    /// People who do the work.
+    #[command(subcommand)]
+    Consultants(client::consultants::Command),
+    /// Whom the work is for.
+    #[command(subcommand)]
+    Clients(client::clients::Command),
+    /// The work, and who is assigned to it.
+    #[command(subcommand)]
+    Projects(client::projects::Command),
+    /// Recorded time.
+    #[command(subcommand)]
+    TimeEntries(client::time_entries::Command),
+    /// The audit trail.
+    #[command(subcommand)]
+    Audit(client::audit::Command),
+    /// Alerts.
+    #[command(subcommand)]
+    Alerts(client::alerts::Command),
+    /// Events on the bus.
+    #[command(subcommand)]
+    Events(client::events::Command),
+    /// The permission and the roles of every RPC.
+    Permissions,
+    /// Import time entries from a file.
+    Import(import::run::ImportOptions),
+}
+
+/// What `serve` runs.
+#[derive(Debug, clap::Args)]
+struct ServeOptions {
+    /// Services to run in this process: tenants, consultants, projects, time-entries, audit, or all.
+    #[arg(required = true)]
+    services: Vec<String>,
+    #[command(flatten)]
+    settings: Settings,
+    #[command(flatten)]
+    telemetry: TelemetrySettings,
+}
+
+/// What `migrate` changes.
+#[derive(Debug, clap::Args)]
+struct MigrateOptions {
+    /// URL of a role that may create roles and schemas, with its password.
+    #[arg(long, env = "CATALYST_DATABASE_ADMIN_URL", hide_env_values = true)]
+    database_admin_url: String,
+    /// Copies of each stream: 1 on a single server, 3 on a cluster.
+    #[arg(long, env = "CATALYST_NATS_REPLICAS", default_value_t = 1)]
+    nats_replicas: usize,
+    #[command(flatten)]
+    database: DatabaseSettings,
+    #[command(flatten)]
+    nats: NatsSettings,
+}
+
+/// What `doctor` looks at: the deployment of the environment, or the running `catalyst up` of the data folder.
+#[derive(Debug, clap::Args)]
+struct DoctorOptions {
+    /// postgres://HOST:PORT/DATABASE without a user; default: the running `catalyst up`.
+    #[arg(long, env = "CATALYST_DATABASE_URL")]
+    database_url: Option<String>,
+    /// Folder with one password file per role; default: the running `catalyst up`'s.
+    #[arg(long, env = "CATALYST_DATABASE_PASSWORD_DIR")]
+    database_password_dir: Option<PathBuf>,
+}
+
+/// Runs the program.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let is_help = !error.use_stderr();
+            // Nothing can be done about a closed terminal.
+            let _ = error.print();
+            return if is_help { ExitCode::SUCCESS } else { ExitCode::from(EXIT_USAGE) };
+        }
+    };
+    // The one crypto provider of the process; installing it twice is harmless.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&anyhow::Error::from(error).context("cannot start the runtime")),
+    };
+    match runtime.block_on(run(cli)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error),
+    }
+}
+
+fn fail(error: &anyhow::Error) -> ExitCode {
+    client::output::error(&format!("{error:#}"));
+    ExitCode::from(exit_code(error))
+}
+
+async fn run(cli: Cli) -> anyhow::Result<()> {
+    let Cli { client, command } = cli;
+    let out = client.output();
+    match command {
+        Command::Up(options) => up::run(options, &client.data_dir()?).await,
+        Command::Serve(options) => serve(options).await,
+        Command::Migrate(options) => migrate(options).await,
+        Command::Keys { dir } => {
+            Keys::load_or_create(&dir, &services::ALL)?;
+            crate::stack::identity::Identities::load_or_create(&dir.join("nats"))?;
+            out.line(&format!("the secrets of a deployment are in {}", dir.display()))
+        }
+        Command::Doctor(options) => doctor(options, &client).await,
+        Command::Token(options) => options.run(&client, &out).await,
+        Command::Permissions => client::permissions::run(&out),
+        Command::Tenants(command) => command.run(&client, &out).await,
+        Command::Consultants(command) => command.run(&client, &out).await,
+        Command::Clients(command) => command.run(&client, &out).await,
+        Command::Projects(command) => command.run(&client, &out).await,
+        Command::TimeEntries(command) => command.run(&client, &out).await,
+        Command::Audit(command) => command.run(&client, &out).await,
+        Command::Alerts(command) => command.run(&client, &out).await,
+        Command::Events(command) => command.run(&client, &out).await,
+        Command::Import(options) => options.run(&client, &out).await,
+    }
+}
+
+async fn serve(options: ServeOptions) -> anyhow::Result<()> {
+    let settings = services::ServiceSettings::from_environment()?;
+    let names: Vec<&str> = if options.services.iter().any(|name| name == "all") {
+        services::ALL.iter().map(|definition| definition.name).collect()
+    } else {
+        options.services.iter().map(String::as_str).collect()
+    };
+    let mut chosen = Vec::new();
+    for name in names {
+        chosen.push(services::service(name, &settings).ok_or_else(|| {
+            SettingsError::new("serve", format!("{name} is no service: name tenants, consultants, projects, time-entries, audit, or all"))
+        })?);
+    }
+    process::serve(&options.settings, &options.telemetry, chosen).await
+}
+
+async fn migrate(options: MigrateOptions) -> anyhow::Result<()> {
+    let _telemetry = kit::telemetry::start(&TelemetrySettings {
+        otlp_endpoint: None,
+        log: "warn".to_owned(),
+        log_format: LogFormat::Text,
+    })?;
+    deployment::migrate_database(&options.database_admin_url, &options.database).await?;
+    deployment::migrate_broker(&options.nats, options.nats_replicas).await
+}
+
+async fn doctor(options: DoctorOptions, client: &ClientOptions) -> anyhow::Result<()> {
+    let database = match (options.database_url, options.database_password_dir) {
+        (Some(database_url), Some(database_password_dir)) => {
+            DatabaseSettings { database_url, database_password_dir, database_max_connections: 1 }
+        }
+        (None, None) => {
+            let data_dir = client.data_dir()?;
+            let running = up::Running::read(&data_dir)?;
+            DatabaseSettings {
+                database_url: running.database_url,
+                database_password_dir: Keys::at(&deployment::keys_dir(&data_dir)).password_dir(),
+                database_max_connections: 1,
+            }
+        }
+        _ => return Err(SettingsError::new(
+            "CATALYST_DATABASE_URL",
+            "and CATALYST_DATABASE_PASSWORD_DIR go together: give both, or none for the running `catalyst up`",
+        )
+        .into()),
+    };
+    client::doctor::run(&database, &client.output()).await
+}
+
+/// What the process exits with for an error.
+fn exit_code(error: &anyhow::Error) -> u8 {
+    for cause in error.chain() {
+        if cause.is::<SettingsError>() {
+            return EXIT_USAGE;
+        }
+        if let Some(start) = cause.downcast_ref::<StartError>() {
+            return match start {
+                StartError::Settings(_) | StartError::Listen { .. } => EXIT_USAGE,
+                StartError::Bus(kit::bus::BusError::Settings(_)) => EXIT_USAGE,
+                StartError::Bus(kit::bus::BusError::Unsynced { .. } | kit::bus::BusError::TooOld { .. })
+                | StartError::Pending(_)
+                | StartError::Isolation { .. }
+                | StartError::Permissions { .. } => EXIT_CONFIG,
+                StartError::Bus(_)
+                | StartError::Database { .. }
+                | StartError::Migrations(_)
+                | StartError::Directory { .. } => EXIT_UNAVAILABLE,
+            };
+        }
+        if cause.is::<client::doctor::Departures>() {
+            return EXIT_CONFIG;
+        }
+    }
+    client::exit_code(error)
+}
+

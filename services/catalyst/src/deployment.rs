@@ -1,0 +1,106 @@
+//! A whole deployment on the embedded stack: servers, keys, migrations, topology and settings.
+//! `catalyst up` and the tests start from here.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use kit::bus::Bus;
+use kit::settings::{
+    DatabaseSettings, IdentitySettings, ListenSettings, NatsSettings, Settings,
+};
+use sqlx::postgres::PgConnectOptions;
+
+use crate::keys::{DEVELOPMENT_ISSUER, Keys};
+use crate::services;
+use crate::stack::{Stack, StackOptions};
+
+/// Servers that run, migrated and ready for services.
+pub struct Deployment {
+    /// The servers.
+    pub stack: Stack,
+    /// The secrets.
+    pub keys: Keys,
+}
+
+impl Deployment {
+    /// Starts the servers on the folder of `options` and brings database and broker up to date.
+    pub async fn start(
+        options: StackOptions,
+        progress: &(dyn Fn(&str) + Sync),
+    ) -> anyhow::Result<Self> {
+        let keys_dir = options.dir.join("keys");
+        let stack = Stack::start(options, progress).await?;
+        let keys = Keys::load_or_create(&keys_dir, &services::ALL)?;
+        let deployment = Self { stack, keys };
+        progress("bringing the database up to date");
+        let database = deployment.database_settings(1);
+        migrate_database(&deployment.stack.postgres_admin_url, &database).await?;
+        progress("bringing the broker up to date");
+        migrate_broker(&deployment.nats_settings(), 1).await?;
+        Ok(deployment)
+    }
+
+    /// Settings of a process on these servers, with gRPC on `listen`.
+    pub fn settings(&self, listen: ListenSettings) -> Settings {
+        Settings {
+            listen,
+            database: self.database_settings(12),
+            nats: self.nats_settings(),
+            identity: IdentitySettings {
+                auth_issuer: DEVELOPMENT_ISSUER.to_owned(),
+                auth_audience: "catalyst".to_owned(),
+                auth_jwks: text(&self.keys.issuer_jwks()),
+                workload_jwks: text(&self.keys.workload_jwks()),
+                workload_key_dir: self.keys.workload_dir(),
+                page_token_key_file: self.keys.page_token_key(),
+            },
+        }
+    }
+
+    fn database_settings(&self, connections: u32) -> DatabaseSettings {
+        DatabaseSettings {
+            database_url: self.stack.database_url.clone(),
+            database_password_dir: self.keys.password_dir(),
+            database_max_connections: connections,
+        }
+    }
+
+    fn nats_settings(&self) -> NatsSettings {
+        NatsSettings {
+            nats_url: self.stack.nats_url.clone(),
+            nats_credentials_dir: self.stack.credentials_dir.clone(),
+            nats_monitor_urls: vec![self.stack.nats_monitor_url.clone()],
+            allow_unsynced: false,
+        }
+    }
+}
+
+/// Roles and schemas as the administrator, then every schema's migrations as its owner.
+pub async fn migrate_database(admin_url: &str, settings: &DatabaseSettings) -> anyhow::Result<()> {
+    let admin: PgConnectOptions = admin_url
+        .parse()
+        .context("CATALYST_DATABASE_ADMIN_URL is no PostgreSQL URL: use postgres://USER:PASSWORD@HOST:PORT/DATABASE")?;
+    kit::migrate::bootstrap(&admin, &settings.database_password_dir, &services::ALL).await?;
+    for definition in &services::ALL {
+        let owner = kit::db::role_options(settings, &format!("{}_owner", definition.schema))?;
+        kit::migrate::migrate(&owner, definition).await?;
+    }
+    Ok(())
+}
+
+/// Streams, the tenant directory and durable consumers, as the migrator.
+pub async fn migrate_broker(settings: &NatsSettings, replicas: usize) -> anyhow::Result<()> {
+    let bus = Bus::connect(settings, "migrator").await?;
+    kit::topology::apply(&bus, &services::ALL, replicas)
+        .await
+        .map_err(|error| anyhow::anyhow!("the broker refused the streams and consumers: {error}"))
+}
+
+fn text(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}
+
+/// The folder of the development keys below a data folder.
+pub fn keys_dir(data_dir: &Path) -> PathBuf {
+    data_dir.join("keys")
+}

@@ -1,0 +1,38 @@
+//! From the model to published events.
+
+use kit::Ctx;
+use kit::events::Emitted;
+use proto::tenants::v1 as pb;
+
+use crate::tenant::Tenant;
+
+pub(crate) fn created(ctx: &Ctx, tenant: &Tenant) -> Emitted {
+    let event = pb::TenantCreated {
+        tenant_id: tenant.id.to_string(),
+        slug: tenant.profile.slug.clone(),
+        display_name: tenant.profile.display_name.clone(),
+        time_zone: tenant.profile.time_zone.clone(),
+        currency_code: tenant.profile.currency.as_str().to_owned(),
+        state: state(tenant).into(),
+    };
+    Emitted::new(ctx, tenant.id.uuid(), tenant.version, &event)
+}
+
+pub(crate) fn suspended(ctx: &Ctx, tenant: &Tenant, reason: &str) -> Emitted {
+    let event = pb::TenantSuspended {
+        tenant_id: tenant.id.to_string(),
+        reason: reason.to_owned(),
+        state: state(tenant).into(),
+    };
+    Emitted::new(ctx, tenant.id.uuid(), tenant.version, &event)
+}
+
+pub(crate) fn resumed(ctx: &Ctx, tenant: &Tenant) -> Emitted {
+    let event = pb::TenantResumed { tenant_id: tenant.id.to_string(), state: state(tenant).into() };
+    Emitted::new(ctx, tenant.id.uuid(), tenant.version, &event)
+}
+
+/// The state on the wire.
+pub(crate) fn state(tenant: &Tenant) -> pb::TenantState {
+    if tenant.active { pb::TenantState::Active } else { pb::TenantState::Suspended }
+}

@@ -1,0 +1,149 @@
+//! Rows of tenants. Every statement names the tenant that owns them, the platform; decides nothing.
+
+use kit::Tx;
+use kit::money::Currency;
+use sqlx::FromRow;
+use time::OffsetDateTime;
+
+use crate::error::Error;
+use crate::tenant::{FirmId, Profile, Tenant};
+
+#[derive(FromRow)]
+struct Row {
+    id: FirmId,
+    slug: String,
+    display_name: String,
+    time_zone: String,
+    #[sqlx(try_from = "String")]
+    currency_code: Currency,
+    active: bool,
+    version: i64,
+    created_at: OffsetDateTime,
+    updated_at: OffsetDateTime,
+}
+
+impl From<Row> for Tenant {
+    fn from(row: Row) -> Self {
+        Self {
+            id: row.id,
+            profile: Profile {
+                slug: row.slug,
+                display_name: row.display_name,
+                time_zone: row.time_zone,
+                currency: row.currency_code,
+            },
+            active: row.active,
+            version: row.version,
+            created_at: row.created_at,
+            updated_at: row.updated_at,
+        }
+    }
+}
+
+#[tracing::instrument(name = "db.tenant.insert", skip_all, fields(firm.id = %tenant.id))]
+pub(crate) async fn insert(tx: &mut Tx, tenant: &Tenant) -> Result<(), Error> {
+    sqlx::query(
+        "insert into tenants.tenant \
+             (tenant_id, id, slug, display_name, time_zone, currency_code, active, version, created_at, updated_at) \
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+    )
+    .bind(tx.tenant().uuid())
+    .bind(tenant.id)
+    .bind(&tenant.profile.slug)
+    .bind(&tenant.profile.display_name)
+    .bind(&tenant.profile.time_zone)
+    .bind(tenant.profile.currency.as_str())
+    .bind(tenant.active)
+    .bind(tenant.version)
+    .bind(tenant.created_at)
+    .bind(tenant.updated_at)
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+#[tracing::instrument(name = "db.tenant.get", skip_all, fields(firm.id = %id))]
+pub(crate) async fn get(tx: &mut Tx, id: FirmId) -> Result<Option<Tenant>, Error> {
+    let row: Option<Row> = sqlx::query_as(
+        "select id, slug, display_name, time_zone, currency_code, active, version, created_at, updated_at \
+         from tenants.tenant where tenant_id = $1 and id = $2",
+    )
+    .bind(tx.tenant().uuid())
+    .bind(id)
+    .fetch_optional(&mut **tx)
+    .await?;
+    Ok(row.map(Tenant::from))
+}
+
+/// Reads and locks a tenant: the lock orders the events of one aggregate.
+#[tracing::instrument(name = "db.tenant.lock", skip_all, fields(firm.id = %id))]
+pub(crate) async fn lock(tx: &mut Tx, id: FirmId) -> Result<Tenant, Error> {
+    let row: Option<Row> = sqlx::query_as(
+        "select id, slug, display_name, time_zone, currency_code, active, version, created_at, updated_at \
+         from tenants.tenant where tenant_id = $1 and id = $2 for update",
+    )
+    .bind(tx.tenant().uuid())
+    .bind(id)
+    .fetch_optional(&mut **tx)
+    .await?;
+    row.map(Tenant::from).ok_or(Error::NotFound(id))
+}
+
+/// Tenants after `after` in the order of creation, in either state or in the given one.
+#[tracing::instrument(name = "db.tenant.list", skip_all)]
+pub(crate) async fn list(
+    tx: &mut Tx,
+    active: Option<bool>,
+    after: FirmId,
+    limit: i64,
+) -> Result<Vec<Tenant>, Error> {
+    // An optional filter is a statement of its own, so that each has its index.
+    let query = match active {
+        None => sqlx::query_as(
+            "select id, slug, display_name, time_zone, currency_code, active, version, created_at, updated_at \
+             from tenants.tenant where tenant_id = $1 and id > $2 order by id limit $3",
+        )
+        .bind(tx.tenant().uuid())
+        .bind(after)
+        .bind(limit),
+        Some(active) => sqlx::query_as(
+            "select id, slug, display_name, time_zone, currency_code, active, version, created_at, updated_at \
+             from tenants.tenant where tenant_id = $1 and id > $2 and active = $4 order by id limit $3",
+        )
+        .bind(tx.tenant().uuid())
+        .bind(after)
+        .bind(limit)
+        .bind(active),
+    };
+    let rows: Vec<Row> = query.fetch_all(&mut **tx).await?;
+    Ok(rows.into_iter().map(Tenant::from).collect())
+}
+
+/// Writes what a verb may change: the state.
+#[tracing::instrument(name = "db.tenant.update", skip_all, fields(firm.id = %tenant.id))]
+pub(crate) async fn update(tx: &mut Tx, tenant: &Tenant) -> Result<(), Error> {
+    sqlx::query(
+        "update tenants.tenant set active = $3, version = $4, updated_at = $5 \
+         where tenant_id = $1 and id = $2",
+    )
+    .bind(tx.tenant().uuid())
+    .bind(tenant.id)
+    .bind(tenant.active)
+    .bind(tenant.version)
+    .bind(tenant.updated_at)
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use kit::TenantId;
+
+    #[test]
+    fn the_table_takes_rows_of_the_platform_alone() {
+        let migration = include_str!("../migrations/0100_tenant.sql");
+        let check = format!("constraint tenant_platform_check check (tenant_id = '{}')", TenantId::PLATFORM);
+        assert!(migration.contains(&check));
+    }
+}

@@ -1,0 +1,151 @@
+//! The model: a firm that uses the deployment, and the rules of its states. Pure.
+
+use jiff::tz::TimeZone;
+use kit::ids::{Id, Kind};
+use kit::money::Currency;
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+
+/// Marks ids of firms as the control plane's aggregates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TenantKind;
+
+impl Kind for TenantKind {
+    const NAME: &'static str = "tenant";
+}
+
+/// The id of a firm as an aggregate. The same UUID is [`kit::TenantId`] where the firm itself calls.
+pub type FirmId = Id<TenantKind>;
+
+/// What an operator says of a firm; none of it changes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Profile {
+    /// Unique in the deployment; see [`is_slug`].
+    pub slug: String,
+    /// 1 to 200 characters.
+    pub display_name: String,
+    /// The IANA name of the home office's time zone, as [`time_zone`] spells it.
+    pub time_zone: String,
+    /// What the firm keeps its books in.
+    pub currency: Currency,
+}
+
+/// A firm that uses the deployment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tenant {
+    /// Made by this service.
+    pub id: FirmId,
+    /// What the operator says of it.
+    pub profile: Profile,
+    /// False while it is suspended: every service refuses its calls.
+    pub active: bool,
+    /// Rises by one with each change.
+    pub version: i64,
+    /// When it was admitted.
+    pub created_at: OffsetDateTime,
+    /// When it was last changed.
+    pub updated_at: OffsetDateTime,
+}
+
+impl Tenant {
+    /// A new, active tenant at version 1.
+    pub fn new(id: FirmId, profile: Profile, now: OffsetDateTime) -> Self {
+        Self { id, profile, active: true, version: 1, created_at: now, updated_at: now }
+    }
+
+    /// Shuts the firm out; false if it was out already.
+    pub fn suspend(&mut self, now: OffsetDateTime) -> bool {
+        self.turn(false, now)
+    }
+
+    /// Lets the firm in again; false if it was in already.
+    pub fn resume(&mut self, now: OffsetDateTime) -> bool {
+        self.turn(true, now)
+    }
+
+    fn turn(&mut self, active: bool, now: OffsetDateTime) -> bool {
+        if self.active == active {
+            return false;
+        }
+        self.active = active;
+        self.version += 1;
+        self.updated_at = now;
+        true
+    }
+}
+
+/// Whether `text` is 3 to 63 lowercase letters, digits and inner hyphens that begin with a letter:
+/// what is also a label of a host name.
+pub fn is_slug(text: &str) -> bool {
+    (3..=63).contains(&text.len())
+        && text.starts_with(|c: char| c.is_ascii_lowercase())
+        && !text.ends_with('-')
+        && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
+}
+
+/// The name of an IANA time zone in its own spelling, whatever the case of `name`; none if there is no such zone.
+pub fn time_zone(name: &str) -> Option<String> {
+    let zone = TimeZone::get(name).ok().filter(|zone| !zone.is_unknown())?;
+    zone.iana_name().map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn acme() -> Tenant {
+        let profile = Profile {
+            slug: "acme".to_owned(),
+            display_name: "Acme Advisory".to_owned(),
+            time_zone: "Europe/Vienna".to_owned(),
+            currency: Currency::parse("EUR").unwrap(),
+        };
+        Tenant::new(FirmId::new(uuid::Uuid::from_u128(1)), profile, OffsetDateTime::UNIX_EPOCH)
+    }
+
+    #[test]
+    fn a_slug_begins_with_a_letter_and_ends_without_a_hyphen() {
+        for slug in ["abc", "a-1", "north-star-2", &"a".repeat(63)] {
+            assert!(is_slug(slug), "{slug}");
+        }
+        for other in ["", "ab", "1ab", "-ab", "ab-", "Abc", "a_b", "a.b", "a b", "äbc", &"a".repeat(64)] {
+            assert!(!is_slug(other), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_time_zone_is_known_by_its_iana_name_alone() {
+        assert_eq!(time_zone("Europe/Vienna").as_deref(), Some("Europe/Vienna"));
+        assert_eq!(time_zone("europe/VIENNA").as_deref(), Some("Europe/Vienna"));
+        for other in ["", "Europe/Atlantis", "Etc/Unknown", "+02:00", "CET-1CEST", "../Europe/Vienna"] {
+            assert_eq!(time_zone(other), None, "{other}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_version_counts_the_changes_of_state_and_no_repeats(verbs in proptest::collection::vec(any::<bool>(), 0..32)) {
+            let mut tenant = acme();
+            let mut now = OffsetDateTime::UNIX_EPOCH;
+            for resume in verbs {
+                now += time::Duration::HOUR;
+                let before = tenant.clone();
+                let changed = if resume { tenant.resume(now) } else { tenant.suspend(now) };
+                prop_assert_eq!(tenant.active, resume);
+                prop_assert_eq!(changed, before.active != resume);
+                prop_assert_eq!(tenant.version, before.version + i64::from(changed));
+                prop_assert_eq!(tenant.updated_at, if changed { now } else { before.updated_at });
+            }
+        }
+
+        #[test]
+        fn a_slug_is_a_label_of_a_host_name(text in "[a-zA-Z0-9._ -]{0,70}") {
+            if is_slug(&text) {
+                prop_assert!(text.len() <= 63 && !text.starts_with('-') && !text.ends_with('-'));
+                prop_assert_eq!(text.to_lowercase(), text);
+            }
+        }
+    }
+}

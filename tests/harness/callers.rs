@@ -1,0 +1,124 @@
+//! Callers: a token and tenant metadata on every call.
+
+use kit::TenantId;
+use kit::ctx::Clock;
+use proto::audit::v1::audit_operator_service_client::AuditOperatorServiceClient;
+use proto::audit::v1::audit_service_client::AuditServiceClient;
+use proto::consultants::v1::consultant_service_client::ConsultantServiceClient;
+use proto::projects::v1::project_service_client::ProjectServiceClient;
+use proto::tenants::v1::tenant_service_client::TenantServiceClient;
+use proto::time_entries::v1::time_entry_service_client::TimeEntryServiceClient;
+use tonic::metadata::MetadataMap;
+use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Request, Status};
+
+use crate::world;
+
+/// A channel whose calls carry the caller's metadata.
+pub type Line = InterceptedService<Channel, Caller>;
+
+/// Who calls: metadata that goes with each call.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    /// The tenant of the token.
+    pub tenant: TenantId,
+    metadata: MetadataMap,
+    channel: Channel,
+}
+
+impl Interceptor for Caller {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        *request.metadata_mut() = self.metadata.clone();
+        Ok(request)
+    }
+}
+
+/// A token of the development issuer for `subject` with `roles`.
+pub fn token_with(tenant: TenantId, subject: &str, roles: &[&str]) -> String {
+    world().issuer.token(subject, tenant, roles, Clock::system().now(), 3_600).expect("the issuer signs")
+}
+
+impl Caller {
+    /// A user of `tenant` with `roles`.
+    pub fn user(tenant: TenantId, subject: &str, roles: &[&str]) -> Self {
+        Self::bare(tenant).with_token(&token_with(tenant, subject, roles)).with("x-tenant-id", &tenant.to_string())
+    }
+
+    /// A platform operator.
+    pub fn operator() -> Self {
+        Self::user(TenantId::PLATFORM, "operator", &["platform_operator"])
+    }
+
+    /// A caller that sends no metadata at all.
+    pub fn bare(tenant: TenantId) -> Self {
+        let channel = Endpoint::from_shared(world().url.clone()).expect("the world's URL").connect_lazy();
+        Self { tenant, metadata: MetadataMap::new(), channel }
+    }
+
+    /// The same caller with this bearer token in place of its own.
+    #[must_use]
+    pub fn with_token(mut self, token: &str) -> Self {
+        self.metadata.insert("authorization", format!("Bearer {token}").parse().expect("a token is ASCII"));
+        self
+    }
+
+    /// The same caller with one more value of a metadata key.
+    #[must_use]
+    pub fn with(mut self, key: &'static str, value: &str) -> Self {
+        self.metadata.append(key, value.parse().expect("ASCII metadata"));
+        self
+    }
+
+    /// The same caller without a metadata key.
+    #[must_use]
+    pub fn without(mut self, key: &str) -> Self {
+        self.metadata.remove(key);
+        self
+    }
+
+    /// The metadata that goes with each call.
+    pub fn metadata(&self) -> &MetadataMap {
+        &self.metadata
+    }
+
+    /// The connection without metadata.
+    pub fn channel(&self) -> Channel {
+        self.channel.clone()
+    }
+
+    fn line(&self) -> Line {
+        InterceptedService::new(self.channel.clone(), self.clone())
+    }
+
+    /// `TenantService`.
+    pub fn tenants(&self) -> TenantServiceClient<Line> {
+        TenantServiceClient::new(self.line())
+    }
+
+    /// `ConsultantService`.
+    pub fn consultants(&self) -> ConsultantServiceClient<Line> {
+        ConsultantServiceClient::new(self.line())
+    }
+
+    /// `ProjectService`.
+    pub fn projects(&self) -> ProjectServiceClient<Line> {
+        ProjectServiceClient::new(self.line())
+    }
+
+    /// `TimeEntryService`.
+    pub fn time_entries(&self) -> TimeEntryServiceClient<Line> {
+        TimeEntryServiceClient::new(self.line())
+    }
+
+    /// `AuditService`.
+    pub fn audit(&self) -> AuditServiceClient<Line> {
+        AuditServiceClient::new(self.line())
+    }
+
+    /// `AuditOperatorService`.
+    pub fn audit_operator(&self) -> AuditOperatorServiceClient<Line> {
+        AuditOperatorServiceClient::new(self.line())
+    }
+}
