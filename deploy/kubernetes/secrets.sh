@@ -2,7 +2,8 @@
 # Prints the Secrets and the ConfigMap of public keys that the base mounts, each service's own and nothing else:
 #   deploy/kubernetes/secrets.sh keys | kubectl apply --filename -
 # The folder is the one that `catalyst keys --dir keys` made, with two files of the operator's beside:
-# database-admin-url (postgres://USER:PASSWORD@HOST:PORT/catalyst of a role that may create roles) and alert-webhook.
+# issuer.json, the public keys of the token issuer (JWKS); database-admin-url, postgres://USER:PASSWORD@HOST:PORT/catalyst
+# of a role that may create roles. The development issuer that lies there too is trusted by nobody.
 set -euo pipefail
 keys=${1:?"name the folder that 'catalyst keys' made"}
 
@@ -19,11 +20,11 @@ for service in tenants consultants projects time-entries audit; do
     role=${service//-/_}
     files=("postgres/${role}_app" "postgres/${role}_relay" "nats/credentials/$service.creds" "workload/$service.pem" page-token.key)
     if [[ $service == audit ]]; then
-        files+=(postgres/audit_operator alert-webhook)
+        files+=(postgres/audit_operator alert-webhook.secret)
     fi
     secret "$service" "${files[@]}"
 done
 secret migrate postgres/*_owner postgres/*_app postgres/*_relay postgres/audit_operator \
     nats/credentials/migrator.creds database-admin-url
 kubectl create configmap public-keys --namespace catalyst --dry-run=client --output yaml \
-    --from-file=issuer.json=issuer/jwks.json --from-file=workload.json=workload/jwks.json
+    --from-file=issuer.json --from-file=workload.json=workload/jwks.json

@@ -40,6 +40,21 @@ pub fn token_with(tenant: TenantId, subject: &str, roles: &[&str]) -> String {
     world().issuer.token(subject, tenant, roles, Clock::system().now(), 3_600).expect("the issuer signs")
 }
 
+/// A workload token, signed with the service's own key.
+fn workload_token(service: &str, audience: &str, tenant: TenantId) -> String {
+    let pem = std::fs::read(world().workload_dir.join(format!("{service}.pem"))).expect("the service has a key");
+    let key = jsonwebtoken::EncodingKey::from_ec_pem(&pem).expect("a P-256 key");
+    let mut header = jsonwebtoken::Header::new(jsonwebtoken::Algorithm::ES256);
+    header.typ = Some("catalyst-workload+jwt".to_owned());
+    header.kid = Some(service.to_owned());
+    let now = Clock::system().now().unix_timestamp();
+    let claims = serde_json::json!({
+        "iss": "catalyst-workload", "sub": service, "aud": audience, "tenant_id": tenant.to_string(),
+        "iat": now, "exp": now + 60,
+    });
+    jsonwebtoken::encode(&header, &claims, &key).expect("the key signs")
+}
+
 impl Caller {
     /// A user of `tenant` with `roles`.
     pub fn user(tenant: TenantId, subject: &str, roles: &[&str]) -> Self {
@@ -49,6 +64,12 @@ impl Caller {
     /// A platform operator.
     pub fn operator() -> Self {
         Self::user(TenantId::PLATFORM, "operator", &["platform_operator"])
+    }
+
+    /// A service of this deployment that calls `audience` in the name of `tenant`.
+    pub fn service(service: &str, audience: &str, tenant: TenantId) -> Self {
+        let token = workload_token(service, audience, tenant);
+        Self::bare(tenant).with_token(&token).with("x-tenant-id", &tenant.to_string())
     }
 
     /// A caller that sends no metadata at all.

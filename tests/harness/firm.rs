@@ -114,6 +114,22 @@ impl Firm {
         created.into_inner().project.expect("the project")
     }
 
+    /// Assigns a consultant to a project for the year 2030.
+    pub async fn assigns(&self, project: &str, consultant: &str) -> projects::Assignment {
+        let assignment = projects::Assignment {
+            project_id: project.to_owned(),
+            consultant_id: consultant.to_owned(),
+            role: "engineer".to_owned(),
+            allocation_percent: 100,
+            start_date: "2030-01-01".to_owned(),
+            end_date: "2030-12-31".to_owned(),
+            ..Default::default()
+        };
+        let request = projects::AssignConsultantRequest { assignment: Some(assignment), ..Default::default() };
+        let created = self.projects().assign_consultant(request).await.expect("the consultant is assigned");
+        created.into_inner().assignment.expect("the assignment")
+    }
+
     /// A time entry of an hour that begins at `hour` o'clock UTC on 2 March 2026, not yet created.
     pub fn hour_on(&self, project: &str, consultant: &str, hour: i64) -> time_entries::TimeEntry {
         // 2026-03-02T00:00:00Z

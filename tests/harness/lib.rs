@@ -46,6 +46,8 @@ pub struct World {
     pub credentials_dir: PathBuf,
     /// The folder of the bus's keys.
     pub identity_dir: PathBuf,
+    /// The folder of the services' private keys.
+    pub workload_dir: PathBuf,
     /// The development issuer.
     pub issuer: Issuer,
     /// What the alert webhook received.
@@ -131,6 +133,7 @@ async fn bring_up() -> anyhow::Result<(World, Deployment, Host)> {
         nats_url: deployment.stack.nats_url.clone(),
         credentials_dir: deployment.stack.credentials_dir.clone(),
         identity_dir: deployment.stack.identity_dir.clone(),
+        workload_dir: deployment.keys.workload_dir(),
         issuer: deployment.keys.development_issuer()?,
         webhook,
     };

@@ -1,4 +1,8 @@
 //! The suite: what the whole system promises, shown on real servers; one binary, since each links everything.
 
+mod audit_trail;
 mod deploy;
+mod events;
+mod isolation;
+mod pool;
 mod tidy;

@@ -15,11 +15,17 @@ use rules::{Crate, Source};
 
 /// The files of each service that decide and do nothing else: no database, no wire, no waiting.
 const PURE: &[(&str, &[&str])] = &[
-    ("audit", &["permissions.rs"]),
+    (
+        "audit",
+        &["attempt.rs", "chain.rs", "permissions.rs", "record.rs"],
+    ),
     ("consultants", &["consultant.rs", "permissions.rs"]),
-    ("projects", &["project.rs", "permissions.rs"]),
-    ("tenants", &["tenant.rs", "permissions.rs"]),
-    ("time-entries", &["time_entry.rs", "permissions.rs"]),
+    (
+        "projects",
+        &["assignment.rs", "client.rs", "permissions.rs", "project.rs"],
+    ),
+    ("tenants", &["permissions.rs", "tenant.rs"]),
+    ("time-entries", &["permissions.rs", "time_entry.rs"]),
 ];
 
 #[test]

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use kit::host::StartError;
 use kit::settings::{
@@ -11,7 +12,8 @@ use kit::settings::{
 
 use crate::client::{self, ClientOptions};
 use crate::keys::Keys;
-use crate::{deployment, import, process, services, up};
+use crate::stack::identity::Identities;
+use crate::{deployment, import, serve, services, up};
 
 /// Bad usage or a bad setting (`EX_USAGE`).
 pub const EXIT_USAGE: u8 = 64;
@@ -152,11 +154,15 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
     let out = client.output();
     match command {
         Command::Up(options) => up::run(options, &client.data_dir()?).await,
-        Command::Serve(options) => serve(options).await,
+        Command::Serve(options) => run_services(options).await,
         Command::Migrate(options) => migrate(options).await,
         Command::Keys { dir } => {
             Keys::load_or_create(&dir, &services::ALL)?;
-            crate::stack::identity::Identities::load_or_create(&dir.join("nats"))?;
+            let nats = dir.join("nats");
+            let identities = Identities::load_or_create(&nats)?;
+            let settings = serde_json::to_string_pretty(&identities.server_settings("/data/accounts"))?;
+            std::fs::write(nats.join("nats.conf"), settings)
+                .with_context(|| format!("cannot write to {}", nats.display()))?;
             out.line(&format!("the secrets of a deployment are in {}", dir.display()))
         }
         Command::Doctor(options) => doctor(options, &client).await,
@@ -174,7 +180,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
     }
 }
 
-async fn serve(options: ServeOptions) -> anyhow::Result<()> {
+async fn run_services(options: ServeOptions) -> anyhow::Result<()> {
     let settings = services::ServiceSettings::from_environment()?;
     let names: Vec<&str> = if options.services.iter().any(|name| name == "all") {
         services::ALL.iter().map(|definition| definition.name).collect()
@@ -187,7 +193,7 @@ async fn serve(options: ServeOptions) -> anyhow::Result<()> {
             SettingsError::new("serve", format!("{name} is no service: name tenants, consultants, projects, time-entries, audit, or all"))
         })?);
     }
-    process::serve(&options.settings, &options.telemetry, chosen).await
+    serve::run(&options.settings, &options.telemetry, chosen).await
 }
 
 async fn migrate(options: MigrateOptions) -> anyhow::Result<()> {

@@ -7,7 +7,7 @@ pub mod client;
 pub mod deployment;
 pub mod import;
 pub mod keys;
-pub mod process;
+pub mod serve;
 pub mod services;
 pub mod stack;
 pub mod up;

@@ -18,7 +18,7 @@ use crate::client::output;
 use crate::deployment::Deployment;
 use crate::keys::Keys;
 use crate::stack::{NatsChoice, PostgresChoice, StackOptions};
-use crate::{process, services};
+use crate::{serve, services};
 
 /// What `up` starts, and where.
 #[derive(Debug, clap::Args)]
@@ -113,15 +113,15 @@ pub async fn run(options: UpOptions, data_dir: &Path) -> anyhow::Result<()> {
     // A Ctrl-C while the servers start must not leave any of them behind.
     let started = tokio::select! {
         started = start(&options, &dir, telemetry.registry()) => started?,
-        signal = process::stop_signal() => {
+        signal = serve::stop_signal() => {
             signal?;
             anyhow::bail!("stopped before everything was up; start it again at any time");
         }
     };
     let (deployment, host) = started;
-    let outcome = process::stop_signal().await;
+    let outcome = serve::stop_signal().await;
     output::note("stopping");
-    let stopped = process::stop_within(host.stop()).await;
+    let stopped = serve::stop_within(host.stop()).await;
     // Gone from here on; a leftover of a killed process is overwritten by the next start.
     let _ = std::fs::remove_file(dir.join("running.json"));
     deployment.stack.stop().await?;

@@ -1,53 +1,134 @@
-//! Placeholder while the rules are being written.
-#![expect(
-    missing_docs,
-    clippy::unused_async,
-    reason = "replaced in the same change"
-)]
-#[derive(Debug, PartialEq, Eq)]
-pub enum Severity {
-    Error,
-    Warning,
-}
-#[derive(Debug)]
-pub struct Finding {
-    pub rule: &'static str,
-    pub severity: Severity,
-    pub object: String,
-    pub problem: String,
-    pub remedy: String,
-}
-#[derive(Debug)]
-pub struct ExemptRole {
-    pub role: String,
-    pub table: String,
-    pub commands: Vec<String>,
-    pub reason: String,
-}
-#[derive(Debug)]
-pub struct SchemaRules {
-    pub schema: String,
-    pub owner: String,
-    pub app: String,
-    pub exempt: Vec<ExemptRole>,
-    pub tenantless: Vec<(String, String)>,
-}
-#[derive(Debug)]
+//! Attests that a PostgreSQL database isolates tenants: a rule engine over the catalogs and the live roles.
+//!
+//! It knows no names of its own, so it can judge any schema that bounds rows by a tenant column and a context
+//! function. It needs no rights beyond reading the catalogs, so a service attests with the role that serves.
+//! Invariant: nothing is changed; all that is read is read in one transaction, which is rolled back.
+
+mod catalog;
+mod keys;
+mod policies;
+mod probes;
+mod roles;
+mod session;
+mod tables;
+
+use std::fmt;
+
+use serde::Serialize;
+use sqlx::Connection;
+use sqlx::postgres::PgConnection;
+
+pub use session::attest_session;
+
+use catalog::Rule;
+
+/// What a database is expected to be.
+#[derive(Clone, Debug, Serialize)]
 pub struct Expected {
+    /// The schemas that are judged. Together they should be all that hold tenants' rows.
     pub schemas: Vec<SchemaRules>,
+    /// The column that says whose a row is; a not null uuid in every table that is not listed as tenantless.
     pub tenant_column: String,
+    /// The function that gives the tenant of the running transaction, as SQL names it, without parentheses.
     pub context_function: String,
+    /// The setting that the function reads.
     pub setting: String,
 }
-pub async fn attest(
-    _c: &mut sqlx::postgres::PgConnection,
-    _e: &Expected,
-) -> Result<Vec<Finding>, sqlx::Error> {
-    Ok(vec![])
+
+/// What one schema is expected to be.
+#[derive(Clone, Debug, Serialize)]
+pub struct SchemaRules {
+    /// The schema.
+    pub schema: String,
+    /// The role that owns the schema and all in it, and never serves.
+    pub owner: String,
+    /// The role that serves requests, bound to one tenant at a time.
+    pub app: String,
+    /// What roles may reach across tenants. A role named here may have rights in the schema as the serving one may.
+    pub exempt: Vec<ExemptRole>,
+    /// Tables without tenants' rows, each with the reason.
+    pub tenantless: Vec<(String, String)>,
 }
-pub async fn attest_session(
-    _c: &mut sqlx::postgres::PgConnection,
-    _role: &str,
+
+/// A table that a role may reach across tenants.
+#[derive(Clone, Debug, Serialize)]
+pub struct ExemptRole {
+    /// The role; the serving one as well.
+    pub role: String,
+    /// The table, without its schema.
+    pub table: String,
+    /// The commands: `select`, `insert`, `update`, `delete`.
+    pub commands: Vec<String>,
+    /// Why it is right.
+    pub reason: String,
+}
+
+/// How much a departure weighs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// It opens a hole, or hides one: do not serve.
+    Error,
+    /// It costs speed, or prepares a hole for a later change.
+    Warning,
+}
+
+/// One departure from what is expected.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// The stable name of the rule, such as `rls-not-forced`.
+    pub rule: &'static str,
+    /// How much it weighs.
+    pub severity: Severity,
+    /// The table, role, function or schema at fault.
+    pub object: String,
+    /// What is wrong with it.
+    pub problem: String,
+    /// The SQL that mends it, or what to do.
+    pub remedy: String,
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            rule,
+            object,
+            problem,
+            remedy,
+            ..
+        } = self;
+        write!(f, "{object}: {problem} ({rule}); {remedy}")
+    }
+}
+
+/// Judges the schemas: one statement over the catalogs, then probes of how context and tables behave in this session.
+///
+/// The session must be outside any tenant. Tables that its role may read are probed: without a context they show no
+/// row; a superuser's session leaves that out, since policies do not bind it.
+pub async fn attest(
+    connection: &mut PgConnection,
+    expected: &Expected,
 ) -> Result<Vec<Finding>, sqlx::Error> {
-    Ok(vec![])
+    let rules: Vec<&Rule> = rules().collect();
+    let mut tx = connection.begin().await?;
+    // Full names in what the catalogs print, nobody's object in place of a catalog's, no compilation of a long query.
+    sqlx::raw_sql(
+        "set local search_path = pg_catalog, pg_temp; set local jit = off; set local row_security = on",
+    )
+    .execute(&mut *tx)
+    .await?;
+    let mut findings = catalog::run(&mut tx, expected, &rules).await?;
+    findings.extend(probes::run(&mut tx, expected).await?);
+    tx.rollback().await?;
+    Ok(findings)
+}
+
+/// The names of all rules that [`attest`] decides by, so that a test can show each of them a fault.
+pub fn rule_names() -> Vec<&'static str> {
+    rules().map(|rule| rule.id).chain(probes::RULES).collect()
+}
+
+fn rules() -> impl Iterator<Item = &'static Rule> {
+    [tables::RULES, policies::RULES, keys::RULES, roles::RULES]
+        .into_iter()
+        .flatten()
 }

@@ -25,14 +25,15 @@ use crate::error::chain;
 use crate::events::Stream;
 use crate::gate::{Gate, Limiter};
 use crate::kit::Kit;
-use crate::migrate::{self, MigrateError, Sql};
+use crate::migrate::{MigrateError, Sql};
 use crate::outbox::{OutboxSql, Wake};
 use crate::page::Pages;
 use crate::permission::{self, Rpc};
-use crate::relay::{self, Relay};
+use crate::relay::Relay;
 use crate::security::SecurityLog;
 use crate::server::{self, CallLayer};
 use crate::settings::{Settings, SettingsError};
+use crate::start::{add_reflection, check_database, hear_wakes, keep_small, streaming_methods};
 use crate::subscriber::{Consuming, Subscriber, Subscription};
 use crate::tasks::Tasks;
 use crate::token::Verifier;
@@ -211,8 +212,8 @@ impl Host {
                 .await
             {
                 Ok(app) => {
-                    let router =
-                        std::mem::take(routes.axum_router_mut()).merge(app.into_axum_router());
+                    let router = std::mem::take(routes.axum_router_mut())
+                        .merge(app.into_axum_router().reset_fallback());
                     *routes.axum_router_mut() = router;
                     streaming.extend(streaming_methods(definition.grpc_services));
                 }
@@ -406,6 +407,10 @@ impl Host {
     /// caller or the broker is done again by a repeat or another replica.
     pub async fn stop(self) {
         self.readiness.set(false);
+        // The empty name is the process as a whole: what a probe asks for.
+        self.health
+            .set_service_status("", ServingStatus::NotServing)
+            .await;
         for service in &self.serving {
             self.health
                 .set_service_status(*service, ServingStatus::NotServing)
@@ -440,99 +445,6 @@ async fn bind(address: SocketAddr, variable: &'static str) -> Result<TcpListener
 
 fn local(listener: &TcpListener, asked: SocketAddr) -> SocketAddr {
     listener.local_addr().unwrap_or(asked)
-}
-
-/// Refuses a schema that is behind, a session that is not the serving role, and any departure from isolation.
-async fn check_database(db: &Db, definition: &Definition) -> Result<(), StartError> {
-    let service = definition.name;
-    let failed = |error: sqlx::Error| StartError::Database {
-        service,
-        reason: chain(&error),
-    };
-    let mut lease = db.pool().acquire().await.map_err(failed)?;
-    let pending = migrate::pending(lease.connection(), definition).await?;
-    if !pending.is_empty() {
-        return Err(StartError::Pending(pending));
-    }
-    let role = format!("{}_app", definition.schema);
-    let mut findings = attest::attest_session(lease.connection(), &role)
-        .await
-        .map_err(failed)?;
-    let expected = expected(&[*definition]);
-    findings.extend(
-        attest::attest(lease.connection(), &expected)
-            .await
-            .map_err(failed)?,
-    );
-    findings.retain(|finding| finding.severity == attest::Severity::Error);
-    lease.give_back();
-    match findings.first() {
-        None => Ok(()),
-        Some(first) => Err(StartError::Isolation {
-            service,
-            first: format!("{}: {}", first.object, first.problem),
-            count: findings.len(),
-        }),
-    }
-}
-
-async fn hear_wakes(bus: Bus, service: &'static str, wake: Wake, tasks: Tasks) {
-    use futures::StreamExt;
-    let Ok(mut wakes) = bus.subscribe(relay::wake_subject(service)).await else {
-        return;
-    };
-    loop {
-        tokio::select! {
-            () = tasks.stopping() => return,
-            heard = wakes.next() => if heard.is_some() { wake.wake() } else { return },
-        }
-    }
-}
-
-async fn keep_small(limiter: Arc<Limiter>, db: Db, service: &'static str, tasks: Tasks) {
-    while tasks.pause(Duration::from_secs(5)).await {
-        limiter.forget_quiet();
-        let (in_use, _) = db.pool().usage();
-        crate::telemetry::METRICS.pool_in_use.record(
-            u64::from(in_use),
-            &[opentelemetry::KeyValue::new("service", service)],
-        );
-    }
-}
-
-/// RPCs of the contract that stream in either direction.
-fn streaming_methods(grpc_services: &[&str]) -> Vec<String> {
-    let Ok(pool) = DescriptorPool::decode(proto::DESCRIPTOR_SET) else {
-        return Vec::new();
-    };
-    let mut found = vec!["grpc.health.v1.Health/Watch".to_owned()];
-    for service in grpc_services
-        .iter()
-        .filter_map(|name| pool.get_service_by_name(name))
-    {
-        for method in service
-            .methods()
-            .filter(|method| method.is_client_streaming() || method.is_server_streaming())
-        {
-            found.push(format!("{}/{}", service.full_name(), method.name()));
-        }
-    }
-    found
-}
-
-fn add_reflection(mut routes: Routes) -> Routes {
-    let builder = || {
-        tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(proto::DESCRIPTOR_SET)
-            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-    };
-    if let Ok(service) = builder().build_v1() {
-        routes = routes.add_service(service);
-    }
-    if let Ok(service) = builder().build_v1alpha() {
-        routes = routes.add_service(service);
-    }
-    routes
 }
 
 /// What the isolation check expects of the schemas of these services.

@@ -37,6 +37,7 @@ pub mod host;
 pub mod migrate;
 pub mod server;
 pub mod settings;
+mod start;
 pub mod tasks;
 pub mod telemetry;
 

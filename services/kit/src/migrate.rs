@@ -107,6 +107,10 @@ pub async fn bootstrap(
         script.push(format!(
             "create schema if not exists {schema} authorization {schema}_owner;\n"
         ));
+        // A function's `set` clause on a setting that no extension declares takes a right, which only this role needs.
+        script.push(format!(
+            "grant set on parameter app.current_tenant_id to {schema}_owner;\n"
+        ));
         for (role, _) in roles(definition) {
             script.push(format!("grant usage on schema {schema} to {role};\n"));
         }

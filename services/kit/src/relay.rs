@@ -179,6 +179,7 @@ impl Relay {
             .try_map(read_row)
             .fetch_all(&mut session)
             .await?;
+        METRICS.outbox_age.record(age(&rows), &self.labels());
         if rows.is_empty() {
             return Ok(Round::Moved(0));
         }
@@ -203,24 +204,16 @@ impl Relay {
                 "the lease went to another relay before the rows were removed"
             );
         }
-        METRICS.relay_published.add(
-            removed,
-            &[
-                KeyValue::new("service", self.service),
-                KeyValue::new("outbox", self.outbox),
-            ],
-        );
-        if let Some(oldest) = rows.first() {
-            let lag = Clock::system().now() - oldest.event.occurred_at;
-            METRICS.relay_lag.record(
-                lag.as_seconds_f64().max(0.0),
-                &[
-                    KeyValue::new("service", self.service),
-                    KeyValue::new("outbox", self.outbox),
-                ],
-            );
-        }
+        METRICS.relay_published.add(removed, &self.labels());
+        METRICS.relay_lag.record(age(&rows), &self.labels());
         Ok(Round::Moved(rows.len()))
+    }
+
+    fn labels(&self) -> [KeyValue; 2] {
+        [
+            KeyValue::new("service", self.service),
+            KeyValue::new("outbox", self.outbox),
+        ]
     }
 
     /// Publishes all rows and returns once the broker has acknowledged every one of them.
@@ -325,6 +318,15 @@ enum Round {
 /// The core subject on which replicas wake the relay that holds the lease.
 pub(crate) fn wake_subject(service: &str) -> String {
     format!("relay.{service}")
+}
+
+/// Seconds since the oldest of the rows was written; 0 without rows.
+fn age(rows: &[Pending]) -> f64 {
+    rows.first().map_or(0.0, |oldest| {
+        (Clock::system().now() - oldest.event.occurred_at)
+            .as_seconds_f64()
+            .max(0.0)
+    })
 }
 
 fn unavailable(error: impl std::error::Error + Send + Sync + 'static) -> Error {

@@ -26,8 +26,10 @@ pub struct Metrics {
     pub rpc_duration: Histogram<f64>,
     /// Rows moved from an outbox to the broker.
     pub relay_published: Counter<u64>,
-    /// Age of the oldest row of each moved batch.
+    /// Age of the oldest row of each moved batch, when the broker had acknowledged it.
     pub relay_lag: Histogram<f64>,
+    /// Age of the oldest row that waits now; it grows while a relay is stuck.
+    pub outbox_age: Gauge<f64>,
     /// Events applied by a consumer.
     pub consumed: Counter<u64>,
     /// Events that came again and changed nothing.
@@ -52,6 +54,13 @@ pub static METRICS: LazyLock<Metrics> = LazyLock::new(|| {
         relay_published: meter.u64_counter("catalyst.relay.published").build(),
         relay_lag: meter
             .f64_histogram("catalyst.relay.lag")
+            .with_unit("s")
+            .with_boundaries(vec![
+                0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 60.0, 300.0,
+            ])
+            .build(),
+        outbox_age: meter
+            .f64_gauge("catalyst.outbox.age")
             .with_unit("s")
             .build(),
         consumed: meter.u64_counter("catalyst.consumer.applied").build(),

@@ -29,7 +29,7 @@ create table projects.assignment (
 );
 
 -- Lists of a project and lists of a consultant, in the order of creation (ids are UUIDv7).
--- A consultant has few assignments: the list of both reads the second index and drops other projects.
+-- The list of a consultant's assignments to a project reads the index of assignment_overlap_excl.
 create index assignment_project_idx on projects.assignment (tenant_id, project_id, id);
 create index assignment_consultant_idx on projects.assignment (tenant_id, consultant_id, id);
 

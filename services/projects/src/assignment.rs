@@ -66,6 +66,12 @@ pub enum Filter {
 impl Assignment {
     /// A new assignment at version 1.
     pub fn new(id: AssignmentId, plan: Plan, now: OffsetDateTime) -> Self {
-        Self { id, plan, version: 1, created_at: now, updated_at: now }
+        Self {
+            id,
+            plan,
+            version: 1,
+            created_at: now,
+            updated_at: now,
+        }
     }
 }

@@ -45,11 +45,22 @@ pub const MUTABLE: &[&str] = &["code", "display_name"];
 impl Client {
     /// A new client at version 1.
     pub fn new(id: ClientId, profile: Profile, now: OffsetDateTime) -> Self {
-        Self { id, profile, version: 1, created_at: now, updated_at: now }
+        Self {
+            id,
+            profile,
+            version: 1,
+            created_at: now,
+            updated_at: now,
+        }
     }
 
     /// Takes the `named` fields over from `wished`; the names of those that really changed, and none if nothing did.
-    pub fn update(&mut self, wished: &Profile, named: &[&str], now: OffsetDateTime) -> Vec<&'static str> {
+    pub fn update(
+        &mut self,
+        wished: &Profile,
+        named: &[&str],
+        now: OffsetDateTime,
+    ) -> Vec<&'static str> {
         let changed: Vec<&'static str> = MUTABLE
             .iter()
             .copied()
@@ -81,7 +92,10 @@ mod tests {
     use time::Duration;
 
     fn profile(code: &str, display_name: &str) -> Profile {
-        Profile { code: code.to_owned(), display_name: display_name.to_owned() }
+        Profile {
+            code: code.to_owned(),
+            display_name: display_name.to_owned(),
+        }
     }
 
     fn globex() -> Client {
@@ -103,7 +117,11 @@ mod tests {
     fn an_update_to_what_already_is_changes_nothing() {
         let mut client = globex();
         let later = OffsetDateTime::UNIX_EPOCH + Duration::HOUR;
-        assert!(client.update(&profile("globex", "Globex"), MUTABLE, later).is_empty());
+        assert!(
+            client
+                .update(&profile("globex", "Globex"), MUTABLE, later)
+                .is_empty()
+        );
         assert_eq!(client, globex());
     }
 }

@@ -30,7 +30,8 @@ pub struct Consultant {
 
 /// The newest word on each consultant, in the order of their ids, which is the order in which rows are locked.
 pub fn newest(told: impl IntoIterator<Item = Consultant>) -> Vec<Consultant> {
-    let mut newest: std::collections::BTreeMap<ConsultantId, Consultant> = std::collections::BTreeMap::new();
+    let mut newest: std::collections::BTreeMap<ConsultantId, Consultant> =
+        std::collections::BTreeMap::new();
     for consultant in told {
         match newest.get(&consultant.id) {
             Some(known) if known.version >= consultant.version => {}

@@ -49,9 +49,10 @@ impl From<Refusal> for Error {
     fn from(refusal: Refusal) -> Self {
         match refusal {
             Refusal::Archived => Self::ProjectArchived,
-            Refusal::EndsBeforeStart => {
-                Self::Kit(kit::Error::invalid("project.end_date", "must not be before start_date"))
-            }
+            Refusal::EndsBeforeStart => Self::Kit(kit::Error::invalid(
+                "project.end_date",
+                "must not be before start_date",
+            )),
         }
     }
 }
@@ -67,11 +68,19 @@ impl ServiceError for Error {
             Self::ClientCodeTaken | Self::ProjectCodeTaken => {
                 Verdict::new(Code::AlreadyExists, ErrorReason::CodeTaken, message)
             }
-            Self::AlreadyAssigned => Verdict::new(Code::AlreadyExists, ErrorReason::AlreadyAssigned, message),
-            Self::ProjectArchived => Verdict::new(Code::FailedPrecondition, ErrorReason::ProjectArchived, message),
-            Self::ConsultantInactive => {
-                Verdict::new(Code::FailedPrecondition, ErrorReason::ConsultantInactive, message)
+            Self::AlreadyAssigned => {
+                Verdict::new(Code::AlreadyExists, ErrorReason::AlreadyAssigned, message)
             }
+            Self::ProjectArchived => Verdict::new(
+                Code::FailedPrecondition,
+                ErrorReason::ProjectArchived,
+                message,
+            ),
+            Self::ConsultantInactive => Verdict::new(
+                Code::FailedPrecondition,
+                ErrorReason::ConsultantInactive,
+                message,
+            ),
             Self::Kit(error) => error.verdict(),
         }
     }

@@ -91,7 +91,11 @@ pub(crate) fn consultant_unassigned(ctx: &Ctx, removed: &Assignment) -> Emitted 
 
 /// The state on the wire.
 pub(crate) fn state(project: &Project) -> pb::ProjectState {
-    if project.archived { pb::ProjectState::Archived } else { pb::ProjectState::Active }
+    if project.archived {
+        pb::ProjectState::Archived
+    } else {
+        pb::ProjectState::Active
+    }
 }
 
 fn names(fields: &[&str]) -> Vec<String> {

@@ -4,15 +4,21 @@
 
 pub mod client;
 pub mod project;
+
 pub mod assignment;
 pub mod consultant;
+
 mod operations;
+mod store;
+
 mod consultant_lookup;
 mod on_consultant_changed;
-mod store;
+
 mod events;
 pub mod permissions;
+
 mod grpc;
+
 mod error;
 
 use std::sync::Arc;
@@ -36,9 +42,21 @@ pub const DEFINITION: Definition = Definition {
     schema: "projects",
     migrations: &[
         (100, "client", include_str!("../migrations/0100_client.sql")),
-        (101, "project", include_str!("../migrations/0101_project.sql")),
-        (102, "consultant", include_str!("../migrations/0102_consultant.sql")),
-        (103, "assignment", include_str!("../migrations/0103_assignment.sql")),
+        (
+            101,
+            "project",
+            include_str!("../migrations/0101_project.sql"),
+        ),
+        (
+            102,
+            "consultant",
+            include_str!("../migrations/0102_consultant.sql"),
+        ),
+        (
+            103,
+            "assignment",
+            include_str!("../migrations/0103_assignment.sql"),
+        ),
     ],
     grpc_services: &[
         "catalyst.projects.v1.ProjectService",
@@ -58,15 +76,23 @@ pub const DEFINITION: Definition = Definition {
     exemptions: &[],
 };
 
-/// Wires the service. `consultants_url` is where the consultants service answers (`CATALYST_CONSULTANTS_URL`);
-/// none means in this very process.
-pub fn build(consultants_url: Option<&str>, kit: Kit) -> Result<App, StartError> {
-    let consultants = ConsultantLookup::open(consultants_url, &kit)?;
+/// What only this service is told.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct Settings {
+    /// Where the consultants service answers gRPC: http://HOST:PORT. None: in this process.
+    #[arg(long, env = "CATALYST_CONSULTANTS_URL")]
+    pub consultants_url: Option<String>,
+}
+
+/// Wires the service.
+pub fn build(settings: &Settings, kit: Kit) -> Result<App, StartError> {
+    let consultants = ConsultantLookup::open(settings.consultants_url.as_deref(), &kit)?;
     let mut app = App::default();
     let service = grpc::Service { kit, consultants };
     app.routes
         .add_service(ProjectServiceServer::new(service.clone()))
         .add_service(ProjectLookupServiceServer::new(service));
-    app.subscribers.push((DURABLE, Arc::new(OnConsultantChanged)));
+    app.subscribers
+        .push((DURABLE, Arc::new(OnConsultantChanged)));
     Ok(app)
 }

@@ -48,15 +48,13 @@ fn read(event: &Event) -> Result<Option<Consultant>, Distrust> {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
     use super::*;
     use kit::TenantId;
     use kit::ctx::Actor;
-    use prost::{Message, Name};
+    use prost::Name;
     use uuid::Uuid;
 
-    fn event(version: i64, body: &(impl Message + Name), type_name: String) -> Event {
+    fn event(version: i64, body: &impl Name, type_name: String) -> Event {
         Event {
             id: Uuid::from_u128(7),
             tenant: TenantId::NONE,
@@ -83,12 +81,26 @@ mod tests {
         let event = event(3, &body, pb::ConsultantDeactivated::full_name());
         let consultant = read(&event).unwrap().unwrap();
         assert_eq!(consultant.id, ConsultantId::new(event.aggregate_id));
-        assert_eq!((consultant.code.as_str(), consultant.active, consultant.version), ("kim", false, 3));
+        assert_eq!(
+            (
+                consultant.code.as_str(),
+                consultant.active,
+                consultant.version
+            ),
+            ("kim", false, 3)
+        );
     }
 
     #[test]
     fn an_event_of_another_type_tells_nothing() {
         let body = pb::ConsultantCreated::default();
-        assert_eq!(read(&event(1, &body, "catalyst.tenants.v1.TenantCreated".to_owned())), Ok(None));
+        assert_eq!(
+            read(&event(
+                1,
+                &body,
+                "catalyst.tenants.v1.TenantCreated".to_owned()
+            )),
+            Ok(None)
+        );
     }
 }

@@ -29,25 +29,63 @@ pub const ARCHIVE_PROJECT: Permission = Permission::roles("projects.archive_proj
 /// Assign a consultant to a project.
 pub const ASSIGN_CONSULTANT: Permission = Permission::roles("projects.assign_consultant", WRITERS);
 /// Remove an assignment.
-pub const UNASSIGN_CONSULTANT: Permission = Permission::roles("projects.unassign_consultant", WRITERS);
+pub const UNASSIGN_CONSULTANT: Permission =
+    Permission::roles("projects.unassign_consultant", WRITERS);
 /// List assignments.
 pub const LIST_ASSIGNMENTS: Permission = Permission::roles("projects.list_assignments", READERS);
 /// Look a project up for another service.
-pub const LOOKUP_PROJECT: Permission = Permission::services("projects.lookup_project", &["time-entries"]);
+pub const LOOKUP_PROJECT: Permission =
+    Permission::services("projects.lookup_project", &["time-entries"]);
 
 /// The permission of each RPC.
 pub const TABLE: &[Rpc] = &[
-    Rpc::new("catalyst.projects.v1.ProjectService/CreateClient", CREATE_CLIENT),
+    Rpc::new(
+        "catalyst.projects.v1.ProjectService/CreateClient",
+        CREATE_CLIENT,
+    ),
     Rpc::new("catalyst.projects.v1.ProjectService/GetClient", GET_CLIENT),
-    Rpc::new("catalyst.projects.v1.ProjectService/ListClients", LIST_CLIENTS),
-    Rpc::new("catalyst.projects.v1.ProjectService/UpdateClient", UPDATE_CLIENT),
-    Rpc::new("catalyst.projects.v1.ProjectService/CreateProject", CREATE_PROJECT),
-    Rpc::new("catalyst.projects.v1.ProjectService/GetProject", GET_PROJECT),
-    Rpc::new("catalyst.projects.v1.ProjectService/ListProjects", LIST_PROJECTS),
-    Rpc::new("catalyst.projects.v1.ProjectService/UpdateProject", UPDATE_PROJECT),
-    Rpc::new("catalyst.projects.v1.ProjectService/ArchiveProject", ARCHIVE_PROJECT),
-    Rpc::new("catalyst.projects.v1.ProjectService/AssignConsultant", ASSIGN_CONSULTANT),
-    Rpc::new("catalyst.projects.v1.ProjectService/UnassignConsultant", UNASSIGN_CONSULTANT),
-    Rpc::new("catalyst.projects.v1.ProjectService/ListAssignments", LIST_ASSIGNMENTS),
-    Rpc::new("catalyst.projects.v1.ProjectLookupService/LookupProject", LOOKUP_PROJECT),
+    Rpc::new(
+        "catalyst.projects.v1.ProjectService/ListClients",
+        LIST_CLIENTS,
+    ),
+    Rpc::new(
+        "catalyst.projects.v1.ProjectService/UpdateClient",
+        UPDATE_CLIENT,
+    ),
+    Rpc::new(
+        "catalyst.projects.v1.ProjectService/CreateProject",
+        CREATE_PROJECT,
+    ),
+    Rpc::new(
+        "catalyst.projects.v1.ProjectService/GetProject",
+        GET_PROJECT,
+    ),
+    Rpc::new(
+        "catalyst.projects.v1.ProjectService/ListProjects",
+        LIST_PROJECTS,
+    ),
+    Rpc::new(
+        "catalyst.projects.v1.ProjectService/UpdateProject",
+        UPDATE_PROJECT,
+    ),
+    Rpc::new(
+        "catalyst.projects.v1.ProjectService/ArchiveProject",
+        ARCHIVE_PROJECT,
+    ),
+    Rpc::new(
+        "catalyst.projects.v1.ProjectService/AssignConsultant",
+        ASSIGN_CONSULTANT,
+    ),
+    Rpc::new(
+        "catalyst.projects.v1.ProjectService/UnassignConsultant",
+        UNASSIGN_CONSULTANT,
+    ),
+    Rpc::new(
+        "catalyst.projects.v1.ProjectService/ListAssignments",
+        LIST_ASSIGNMENTS,
+    ),
+    Rpc::new(
+        "catalyst.projects.v1.ProjectLookupService/LookupProject",
+        LOOKUP_PROJECT,
+    ),
 ];

@@ -66,8 +66,15 @@ pub struct Filter {
 }
 
 /// The fields that an update may name.
-pub const MUTABLE: &[&str] =
-    &["code", "display_name", "billable", "budget_minutes", "budget", "start_date", "end_date"];
+pub const MUTABLE: &[&str] = &[
+    "code",
+    "display_name",
+    "billable",
+    "budget_minutes",
+    "budget",
+    "start_date",
+    "end_date",
+];
 
 /// Why a project cannot be changed as wished.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,7 +88,15 @@ pub enum Refusal {
 impl Project {
     /// A new, active project at version 1.
     pub fn new(id: ProjectId, client_id: ClientId, profile: Profile, now: OffsetDateTime) -> Self {
-        Self { id, client_id, profile, archived: false, version: 1, created_at: now, updated_at: now }
+        Self {
+            id,
+            client_id,
+            profile,
+            archived: false,
+            version: 1,
+            created_at: now,
+            updated_at: now,
+        }
     }
 
     /// Takes the `named` fields over from `wished`; the names of those that really changed, and none if nothing did.
@@ -188,7 +203,10 @@ mod tests {
         let mut project = apollo();
         assert!(project.archive(LATER));
         assert!(!project.archive(LATER));
-        assert_eq!((project.archived, project.version, project.updated_at), (true, 2, LATER));
+        assert_eq!(
+            (project.archived, project.version, project.updated_at),
+            (true, 2, LATER)
+        );
     }
 
     #[test]
@@ -196,50 +214,90 @@ mod tests {
         let mut project = apollo();
         project.archive(LATER);
         let before = project.clone();
-        assert_eq!(project.update(&profile(), MUTABLE, LATER), Err(Refusal::Archived));
+        assert_eq!(
+            project.update(&profile(), MUTABLE, LATER),
+            Err(Refusal::Archived)
+        );
         assert_eq!(project, before);
     }
 
     #[test]
     fn a_new_end_is_held_against_the_start_that_is_there() {
         let start_date = Some(date!(2026 - 03 - 02));
-        let mut project = project(Profile { start_date, ..profile() });
-        let wished = Profile { end_date: Some(date!(2026 - 03 - 01)), ..profile() };
-        assert_eq!(project.update(&wished, &["end_date"], LATER), Err(Refusal::EndsBeforeStart));
+        let mut project = project(Profile {
+            start_date,
+            ..profile()
+        });
+        let wished = Profile {
+            end_date: Some(date!(2026 - 03 - 01)),
+            ..profile()
+        };
+        assert_eq!(
+            project.update(&wished, &["end_date"], LATER),
+            Err(Refusal::EndsBeforeStart)
+        );
         assert_eq!(project.profile.end_date, None);
-        let wished = Profile { end_date: start_date, ..profile() };
-        assert_eq!(project.update(&wished, &["end_date"], LATER), Ok(vec!["end_date"]));
+        let wished = Profile {
+            end_date: start_date,
+            ..profile()
+        };
+        assert_eq!(
+            project.update(&wished, &["end_date"], LATER),
+            Ok(vec!["end_date"])
+        );
     }
 
     #[test]
     fn a_named_field_without_a_value_is_cleared() {
-        let mut project = project(Profile { budget_minutes: Some(600), ..profile() });
-        assert_eq!(project.update(&profile(), &["budget_minutes"], LATER), Ok(vec!["budget_minutes"]));
+        let mut project = project(Profile {
+            budget_minutes: Some(600),
+            ..profile()
+        });
+        assert_eq!(
+            project.update(&profile(), &["budget_minutes"], LATER),
+            Ok(vec!["budget_minutes"])
+        );
         assert_eq!(project.profile.budget_minutes, None);
     }
 
     fn any_date() -> impl Strategy<Value = Option<Date>> {
-        proptest::option::of((0_i64..5).prop_map(|days| date!(2026 - 01 - 01) + Duration::days(days)))
+        proptest::option::of(
+            (0_i64..5).prop_map(|days| date!(2026 - 01 - 01) + Duration::days(days)),
+        )
     }
 
     // Few values for each field, so that fields often agree.
     fn any_profile() -> impl Strategy<Value = Profile> {
         let money = (0_i64..2).prop_map(|minor_units| {
-            Currency::parse("EUR").map(|currency| Money { minor_units, currency })
+            Currency::parse("EUR").map(|currency| Money {
+                minor_units,
+                currency,
+            })
         });
         let text = || proptest::sample::select(vec!["a".to_owned(), "b".to_owned()]);
         let minutes = proptest::option::of(0_i64..2);
-        (text(), text(), any::<bool>(), minutes, money, any_date(), any_date()).prop_map(
-            |(code, display_name, billable, budget_minutes, budget, start_date, end_date)| Profile {
-                code,
-                display_name,
-                billable,
-                budget_minutes,
-                budget,
-                start_date,
-                end_date,
-            },
+        (
+            text(),
+            text(),
+            any::<bool>(),
+            minutes,
+            money,
+            any_date(),
+            any_date(),
         )
+            .prop_map(
+                |(code, display_name, billable, budget_minutes, budget, start_date, end_date)| {
+                    Profile {
+                        code,
+                        display_name,
+                        billable,
+                        budget_minutes,
+                        budget,
+                        start_date,
+                        end_date,
+                    }
+                },
+            )
     }
 
     proptest! {

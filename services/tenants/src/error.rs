@@ -30,9 +30,11 @@ impl ServiceError for Error {
     fn verdict(&self) -> Verdict {
         match self {
             Self::NotFound(id) => Verdict::not_found(*id),
-            Self::SlugTaken => {
-                Verdict::new(Code::AlreadyExists, ErrorReason::SlugTaken, self.to_string())
-            }
+            Self::SlugTaken => Verdict::new(
+                Code::AlreadyExists,
+                ErrorReason::SlugTaken,
+                self.to_string(),
+            ),
             Self::Kit(error) => error.verdict(),
         }
     }

@@ -28,11 +28,18 @@ pub(crate) fn suspended(ctx: &Ctx, tenant: &Tenant, reason: &str) -> Emitted {
 }
 
 pub(crate) fn resumed(ctx: &Ctx, tenant: &Tenant) -> Emitted {
-    let event = pb::TenantResumed { tenant_id: tenant.id.to_string(), state: state(tenant).into() };
+    let event = pb::TenantResumed {
+        tenant_id: tenant.id.to_string(),
+        state: state(tenant).into(),
+    };
     Emitted::new(ctx, tenant.id.uuid(), tenant.version, &event)
 }
 
 /// The state on the wire.
 pub(crate) fn state(tenant: &Tenant) -> pb::TenantState {
-    if tenant.active { pb::TenantState::Active } else { pb::TenantState::Suspended }
+    if tenant.active {
+        pb::TenantState::Active
+    } else {
+        pb::TenantState::Suspended
+    }
 }

@@ -26,10 +26,15 @@ impl TenantService for Service {
         request: Request<pb::CreateTenantRequest>,
     ) -> Result<Response<pb::CreateTenantResponse>, Status> {
         let ctx = self.kit.authorize(&request, &permissions::CREATE).await?;
-        let (repeat, profile) = self.kit.answer(&ctx, read_create(request.get_ref())).await?;
+        let (repeat, profile) = self
+            .kit
+            .answer(&ctx, read_create(request.get_ref()))
+            .await?;
         let created = operations::create_tenant(&ctx, &self.kit.db, &repeat, profile).await;
         let tenant = self.kit.answer(&ctx, created).await?;
-        Ok(Response::new(pb::CreateTenantResponse { tenant: Some(tenant.into()) }))
+        Ok(Response::new(pb::CreateTenantResponse {
+            tenant: Some(tenant.into()),
+        }))
     }
 
     async fn get_tenant(
@@ -37,10 +42,15 @@ impl TenantService for Service {
         request: Request<pb::GetTenantRequest>,
     ) -> Result<Response<pb::GetTenantResponse>, Status> {
         let ctx = self.kit.authorize(&request, &permissions::GET).await?;
-        let id = self.kit.answer(&ctx, read_id(&request.get_ref().tenant_id)).await?;
+        let id = self
+            .kit
+            .answer(&ctx, read_id(&request.get_ref().tenant_id))
+            .await?;
         let found = operations::get_tenant(&ctx, &self.kit.db, id).await;
         let tenant = self.kit.answer(&ctx, found).await?;
-        Ok(Response::new(pb::GetTenantResponse { tenant: Some(tenant.into()) }))
+        Ok(Response::new(pb::GetTenantResponse {
+            tenant: Some(tenant.into()),
+        }))
     }
 
     async fn list_tenants(
@@ -50,14 +60,23 @@ impl TenantService for Service {
         let ctx = self.kit.authorize(&request, &permissions::LIST).await?;
         let request = request.into_inner();
         let active = self.kit.answer(&ctx, read_state(request.state)).await?;
-        let page = self.kit.pages.read(&ctx, request.page_size, &request.page_token, &active);
+        let page = self
+            .kit
+            .pages
+            .read(&ctx, request.page_size, &request.page_token, &active);
         let page = self.kit.answer(&ctx, page).await?;
         let rows = operations::list_tenants(&ctx, &self.kit.db, active, &page).await;
         let rows = self.kit.answer(&ctx, rows).await?;
-        let finished = self.kit.pages.finish(&ctx, &page, rows, &active, |last| last.id.uuid());
+        let finished = self
+            .kit
+            .pages
+            .finish(&ctx, &page, rows, &active, |last| last.id.uuid());
         let (tenants, next_page_token) = self.kit.answer(&ctx, finished).await?;
         let tenants = tenants.into_iter().map(Into::into).collect();
-        Ok(Response::new(pb::ListTenantsResponse { tenants, next_page_token }))
+        Ok(Response::new(pb::ListTenantsResponse {
+            tenants,
+            next_page_token,
+        }))
     }
 
     async fn suspend_tenant(
@@ -65,10 +84,15 @@ impl TenantService for Service {
         request: Request<pb::SuspendTenantRequest>,
     ) -> Result<Response<pb::SuspendTenantResponse>, Status> {
         let ctx = self.kit.authorize(&request, &permissions::SUSPEND).await?;
-        let (repeat, suspension) = self.kit.answer(&ctx, read_suspend(request.get_ref())).await?;
+        let (repeat, suspension) = self
+            .kit
+            .answer(&ctx, read_suspend(request.get_ref()))
+            .await?;
         let suspended = operations::suspend_tenant(&ctx, &self.kit.db, &repeat, suspension).await;
         let tenant = self.kit.answer(&ctx, suspended).await?;
-        Ok(Response::new(pb::SuspendTenantResponse { tenant: Some(tenant.into()) }))
+        Ok(Response::new(pb::SuspendTenantResponse {
+            tenant: Some(tenant.into()),
+        }))
     }
 
     async fn resume_tenant(
@@ -76,10 +100,15 @@ impl TenantService for Service {
         request: Request<pb::ResumeTenantRequest>,
     ) -> Result<Response<pb::ResumeTenantResponse>, Status> {
         let ctx = self.kit.authorize(&request, &permissions::RESUME).await?;
-        let (repeat, id, etag) = self.kit.answer(&ctx, read_resume(request.get_ref())).await?;
+        let (repeat, id, etag) = self
+            .kit
+            .answer(&ctx, read_resume(request.get_ref()))
+            .await?;
         let resumed = operations::resume_tenant(&ctx, &self.kit.db, &repeat, id, etag).await;
         let tenant = self.kit.answer(&ctx, resumed).await?;
-        Ok(Response::new(pb::ResumeTenantResponse { tenant: Some(tenant.into()) }))
+        Ok(Response::new(pb::ResumeTenantResponse {
+            tenant: Some(tenant.into()),
+        }))
     }
 }
 
@@ -94,7 +123,10 @@ fn read_state(state: i32) -> Result<Option<bool>, kit::Error> {
         Ok(pb::TenantState::Unspecified) => Ok(None),
         Ok(pb::TenantState::Active) => Ok(Some(true)),
         Ok(pb::TenantState::Suspended) => Ok(Some(false)),
-        Err(_) => Err(kit::Error::invalid("state", "must be a known state, or none for all")),
+        Err(_) => Err(kit::Error::invalid(
+            "state",
+            "must be a known state, or none for all",
+        )),
     }
 }
 
@@ -107,7 +139,12 @@ fn read_create(request: &pb::CreateTenantRequest) -> Result<(Repeat, Profile), k
     let time_zone = read_time_zone(&mut fields, &tenant.time_zone);
     let currency = read_currency(&mut fields, &tenant.currency_code);
     let profile = slug.zip(display_name).zip(time_zone.zip(currency)).map(
-        |((slug, display_name), (time_zone, currency))| Profile { slug, display_name, time_zone, currency },
+        |((slug, display_name), (time_zone, currency))| Profile {
+            slug,
+            display_name,
+            time_zone,
+            currency,
+        },
     );
     Ok((repeat, fields.finish(profile)?))
 }
@@ -126,7 +163,10 @@ fn read_slug(fields: &mut Fields, text: &str) -> Option<String> {
 fn read_time_zone(fields: &mut Fields, name: &str) -> Option<String> {
     let time_zone = tenant::time_zone(name);
     if time_zone.is_none() {
-        fields.reject("tenant.time_zone", "must be an IANA time zone, such as Europe/Vienna");
+        fields.reject(
+            "tenant.time_zone",
+            "must be an IANA time zone, such as Europe/Vienna",
+        );
     }
     time_zone
 }
@@ -134,7 +174,10 @@ fn read_time_zone(fields: &mut Fields, name: &str) -> Option<String> {
 fn read_currency(fields: &mut Fields, code: &str) -> Option<Currency> {
     let currency = Currency::parse(code);
     if currency.is_none() {
-        fields.reject("tenant.currency_code", "must be an ISO 4217 code of three capital letters");
+        fields.reject(
+            "tenant.currency_code",
+            "must be an ISO 4217 code of three capital letters",
+        );
     }
     currency
 }
@@ -145,11 +188,15 @@ fn read_suspend(request: &pb::SuspendTenantRequest) -> Result<(Repeat, Suspensio
     let id = fields.id("tenant_id", &request.tenant_id);
     let reason = fields.text("reason", &request.reason, 500);
     let etag = fields.etag(&request.etag);
-    let suspension = id.zip(reason).map(|(id, reason)| Suspension { id, etag, reason });
+    let suspension = id
+        .zip(reason)
+        .map(|(id, reason)| Suspension { id, etag, reason });
     Ok((repeat, fields.finish(suspension)?))
 }
 
-fn read_resume(request: &pb::ResumeTenantRequest) -> Result<(Repeat, FirmId, Option<i64>), kit::Error> {
+fn read_resume(
+    request: &pb::ResumeTenantRequest,
+) -> Result<(Repeat, FirmId, Option<i64>), kit::Error> {
     let repeat = Repeat::of(&request.request_id, request)?;
     let mut fields = Fields::new();
     let id = fields.id("tenant_id", &request.tenant_id);

@@ -52,6 +52,7 @@ pub fn build(kit: Kit) -> Result<App, StartError> {
     let mut app = App::default();
     let directory = directory::Writer::new(kit.bus.clone());
     app.subscribers.push((DURABLE, Arc::new(directory)));
-    app.routes.add_service(TenantServiceServer::new(grpc::Service { kit }));
+    app.routes
+        .add_service(TenantServiceServer::new(grpc::Service { kit }));
     Ok(app)
 }

@@ -143,7 +143,10 @@ mod tests {
     #[test]
     fn the_table_takes_rows_of_the_platform_alone() {
         let migration = include_str!("../migrations/0100_tenant.sql");
-        let check = format!("constraint tenant_platform_check check (tenant_id = '{}')", TenantId::PLATFORM);
+        let check = format!(
+            "constraint tenant_platform_check check (tenant_id = '{}')",
+            TenantId::PLATFORM
+        );
         assert!(migration.contains(&check));
     }
 }

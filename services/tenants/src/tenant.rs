@@ -50,7 +50,14 @@ pub struct Tenant {
 impl Tenant {
     /// A new, active tenant at version 1.
     pub fn new(id: FirmId, profile: Profile, now: OffsetDateTime) -> Self {
-        Self { id, profile, active: true, version: 1, created_at: now, updated_at: now }
+        Self {
+            id,
+            profile,
+            active: true,
+            version: 1,
+            created_at: now,
+            updated_at: now,
+        }
     }
 
     /// Shuts the firm out; false if it was out already.
@@ -80,7 +87,9 @@ pub fn is_slug(text: &str) -> bool {
     (3..=63).contains(&text.len())
         && text.starts_with(|c: char| c.is_ascii_lowercase())
         && !text.ends_with('-')
-        && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
+        && text
+            .chars()
+            .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
 }
 
 /// The name of an IANA time zone in its own spelling, whatever the case of `name`; none if there is no such zone.
@@ -102,7 +111,11 @@ mod tests {
             time_zone: "Europe/Vienna".to_owned(),
             currency: Currency::parse("EUR").unwrap(),
         };
-        Tenant::new(FirmId::new(uuid::Uuid::from_u128(1)), profile, OffsetDateTime::UNIX_EPOCH)
+        Tenant::new(
+            FirmId::new(uuid::Uuid::from_u128(1)),
+            profile,
+            OffsetDateTime::UNIX_EPOCH,
+        )
     }
 
     #[test]
@@ -110,7 +123,19 @@ mod tests {
         for slug in ["abc", "a-1", "north-star-2", &"a".repeat(63)] {
             assert!(is_slug(slug), "{slug}");
         }
-        for other in ["", "ab", "1ab", "-ab", "ab-", "Abc", "a_b", "a.b", "a b", "äbc", &"a".repeat(64)] {
+        for other in [
+            "",
+            "ab",
+            "1ab",
+            "-ab",
+            "ab-",
+            "Abc",
+            "a_b",
+            "a.b",
+            "a b",
+            "äbc",
+            &"a".repeat(64),
+        ] {
             assert!(!is_slug(other), "{other}");
         }
     }
@@ -119,7 +144,14 @@ mod tests {
     fn a_time_zone_is_known_by_its_iana_name_alone() {
         assert_eq!(time_zone("Europe/Vienna").as_deref(), Some("Europe/Vienna"));
         assert_eq!(time_zone("europe/VIENNA").as_deref(), Some("Europe/Vienna"));
-        for other in ["", "Europe/Atlantis", "Etc/Unknown", "+02:00", "CET-1CEST", "../Europe/Vienna"] {
+        for other in [
+            "",
+            "Europe/Atlantis",
+            "Etc/Unknown",
+            "+02:00",
+            "CET-1CEST",
+            "../Europe/Vienna",
+        ] {
             assert_eq!(time_zone(other), None, "{other}");
         }
     }

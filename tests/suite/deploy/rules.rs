@@ -14,7 +14,7 @@ const GRPC: u64 = 7400;
 const HARD_STOP: u64 = 15;
 /// The keys that every service mounts beside those that carry its own name.
 const SHARED_KEYS: &[&str] = &["page-token.key"];
-const AUDIT_KEYS: &[&str] = &["audit_operator", "alert-webhook"];
+const AUDIT_KEYS: &[&str] = &["audit_operator", "alert-webhook.secret"];
 
 pub(super) fn of_kind<'a>(objects: &'a [Value], kind: &'a str) -> impl Iterator<Item = &'a Value> {
     objects.iter().filter(move |object| object["kind"] == kind)

@@ -141,10 +141,10 @@ impl Keys {
             "nats/credentials/operator.creds".to_owned(),
             "nats/credentials/sys.creds".to_owned(),
             "workload/jwks.json".to_owned(),
-            "issuer/jwks.json".to_owned(),
+            "issuer.json".to_owned(),
             "page-token.key".to_owned(),
             "database-admin-url".to_owned(),
-            "alert-webhook".to_owned(),
+            "alert-webhook.secret".to_owned(),
         ];
         for service in services {
             let role = service.replace('-', "_");

@@ -44,7 +44,8 @@ impl Nats {
         let patience = Instant::now() + Duration::from_secs(10);
         loop {
             let (port, monitor_port) = (server::free_port()?, server::free_port()?);
-            let config = json!({
+            let mut config = identities.server_settings(&dir.join("accounts").to_string_lossy());
+            let own = json!({
                 "server_name": "catalyst",
                 "listen": format!("127.0.0.1:{port}"),
                 "http": format!("127.0.0.1:{monitor_port}"),
@@ -52,15 +53,10 @@ impl Nats {
                     "store_dir": dir.join("jetstream"),
                     "sync_interval": if sync_always { "always" } else { "2m" },
                 },
-                "operator": identities.operator_jwt(),
-                "system_account": identities.system_account(),
-                "resolver": {
-                    "type": "full",
-                    "dir": dir.join("accounts"),
-                    "allow_delete": false,
-                },
-                "resolver_preload": identities.account_jwts(),
             });
+            if let (Some(config), Some(own)) = (config.as_object_mut(), own.as_object()) {
+                config.extend(own.clone());
+            }
             // JSON is a subset of the server's own language.
             files::write_public(&dir.join(CONFIG), &serde_json::to_string_pretty(&config)?)?;
             match launch(binary, dir, monitor_port).await {

@@ -55,8 +55,8 @@ pub(super) async fn run(
         .persistent(false)
         .fetch_all(connection)
         .await?;
-    let finding = |(position, object, problem, remedy)| {
-        let rule = usize::try_from::<i32>(position)
+    let finding = |(position, object, problem, remedy): (i32, String, String, String)| {
+        let rule = usize::try_from(position)
             .ok()
             .and_then(|position| rules.get(position))?;
         Some(Finding {

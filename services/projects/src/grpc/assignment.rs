@@ -24,7 +24,9 @@ pub(super) fn read_filter(request: &pb::ListAssignmentsRequest) -> Result<Filter
     fields.finish(filter)
 }
 
-pub(super) fn read_assign(request: &pb::AssignConsultantRequest) -> Result<(Repeat, Plan), kit::Error> {
+pub(super) fn read_assign(
+    request: &pb::AssignConsultantRequest,
+) -> Result<(Repeat, Plan), kit::Error> {
     let repeat = Repeat::of(&request.request_id, request)?;
     let mut fields = Fields::new();
     let assignment = request.assignment.clone().unwrap_or_default();

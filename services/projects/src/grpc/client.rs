@@ -14,7 +14,9 @@ pub(super) fn read_id(text: &str) -> Result<ClientId, kit::Error> {
     fields.finish(id)
 }
 
-pub(super) fn read_create(request: &pb::CreateClientRequest) -> Result<(Repeat, Profile), kit::Error> {
+pub(super) fn read_create(
+    request: &pb::CreateClientRequest,
+) -> Result<(Repeat, Profile), kit::Error> {
     let repeat = Repeat::of(&request.request_id, request)?;
     let mut fields = Fields::new();
     let client = request.client.clone().unwrap_or_default();
@@ -22,7 +24,9 @@ pub(super) fn read_create(request: &pb::CreateClientRequest) -> Result<(Repeat, 
     Ok((repeat, fields.finish(Some(profile))?))
 }
 
-pub(super) fn read_update(request: &pb::UpdateClientRequest) -> Result<(Repeat, ClientUpdate), kit::Error> {
+pub(super) fn read_update(
+    request: &pb::UpdateClientRequest,
+) -> Result<(Repeat, ClientUpdate), kit::Error> {
     let repeat = Repeat::of(&request.request_id, request)?;
     let mut fields = Fields::new();
     let client = request.client.clone().unwrap_or_default();
@@ -34,19 +38,31 @@ pub(super) fn read_update(request: &pb::UpdateClientRequest) -> Result<(Repeat, 
         _ => false,
     });
     let wished = read_profile(&mut fields, &client, &named);
-    let update = id.map(|id| ClientUpdate { id, etag, named, wished });
+    let update = id.map(|id| ClientUpdate {
+        id,
+        etag,
+        named,
+        wished,
+    });
     Ok((repeat, fields.finish(update)?))
 }
 
 /// Reads the fields of `names`; the others keep an empty value that nobody looks at.
 fn read_profile(fields: &mut Fields, client: &pb::Client, names: &[&str]) -> Profile {
     let reads = |name: &str| names.contains(&name);
-    let mut profile = Profile { code: String::new(), display_name: String::new() };
+    let mut profile = Profile {
+        code: String::new(),
+        display_name: String::new(),
+    };
     if reads("code") {
-        profile.code = fields.code("client.code", &client.code, 64).unwrap_or_default();
+        profile.code = fields
+            .code("client.code", &client.code, 64)
+            .unwrap_or_default();
     }
     if reads("display_name") {
-        profile.display_name = fields.text("client.display_name", &client.display_name, 200).unwrap_or_default();
+        profile.display_name = fields
+            .text("client.display_name", &client.display_name, 200)
+            .unwrap_or_default();
     }
     profile
 }

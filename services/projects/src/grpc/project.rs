@@ -27,10 +27,15 @@ pub(super) fn read_filter(request: &pb::ListProjectsRequest) -> Result<Filter, k
             None
         }
     };
-    fields.finish(Some(Filter { client_id, archived }))
+    fields.finish(Some(Filter {
+        client_id,
+        archived,
+    }))
 }
 
-pub(super) fn read_create(request: &pb::CreateProjectRequest) -> Result<(Repeat, NewProject), kit::Error> {
+pub(super) fn read_create(
+    request: &pb::CreateProjectRequest,
+) -> Result<(Repeat, NewProject), kit::Error> {
     let repeat = Repeat::of(&request.request_id, request)?;
     let mut fields = Fields::new();
     let project = request.project.clone().unwrap_or_default();
@@ -40,7 +45,9 @@ pub(super) fn read_create(request: &pb::CreateProjectRequest) -> Result<(Repeat,
     Ok((repeat, fields.finish(new)?))
 }
 
-pub(super) fn read_update(request: &pb::UpdateProjectRequest) -> Result<(Repeat, ProjectUpdate), kit::Error> {
+pub(super) fn read_update(
+    request: &pb::UpdateProjectRequest,
+) -> Result<(Repeat, ProjectUpdate), kit::Error> {
     let repeat = Repeat::of(&request.request_id, request)?;
     let mut fields = Fields::new();
     let project = request.project.clone().unwrap_or_default();
@@ -57,7 +64,12 @@ pub(super) fn read_update(request: &pb::UpdateProjectRequest) -> Result<(Repeat,
         _ => false,
     });
     let wished = read_profile(&mut fields, &project, &named);
-    let update = id.map(|id| ProjectUpdate { id, etag, named, wished });
+    let update = id.map(|id| ProjectUpdate {
+        id,
+        etag,
+        named,
+        wished,
+    });
     Ok((repeat, fields.finish(update)?))
 }
 
@@ -84,10 +96,14 @@ fn read_profile(fields: &mut Fields, project: &pb::Project, names: &[&str]) -> P
         end_date: None,
     };
     if reads("code") {
-        profile.code = fields.code("project.code", &project.code, 64).unwrap_or_default();
+        profile.code = fields
+            .code("project.code", &project.code, 64)
+            .unwrap_or_default();
     }
     if reads("display_name") {
-        profile.display_name = fields.text("project.display_name", &project.display_name, 200).unwrap_or_default();
+        profile.display_name = fields
+            .text("project.display_name", &project.display_name, 200)
+            .unwrap_or_default();
     }
     if reads("budget_minutes") && project.budget_minutes.is_some_and(|minutes| minutes < 0) {
         fields.reject("project.budget_minutes", "must not be negative");
@@ -120,7 +136,11 @@ impl From<Project> for pb::Project {
             billable: project.profile.billable,
             budget_minutes: project.profile.budget_minutes,
             budget: project.profile.budget.map(Into::into),
-            start_date: project.profile.start_date.map(date_text).unwrap_or_default(),
+            start_date: project
+                .profile
+                .start_date
+                .map(date_text)
+                .unwrap_or_default(),
             end_date: project.profile.end_date.map(date_text).unwrap_or_default(),
             etag: change::etag(project.version),
             create_time: Some(timestamp(project.created_at)),

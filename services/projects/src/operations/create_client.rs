@@ -9,7 +9,12 @@ use crate::{events, store};
 
 /// Emits `ClientCreated`. A repeat gets the client that the first call made.
 #[tracing::instrument(name = "projects.create_client", skip_all)]
-pub(crate) async fn create_client(ctx: &Ctx, db: &Db, repeat: &Repeat, profile: Profile) -> Result<Client, Error> {
+pub(crate) async fn create_client(
+    ctx: &Ctx,
+    db: &Db,
+    repeat: &Repeat,
+    profile: Profile,
+) -> Result<Client, Error> {
     let mut tx = db.begin(ctx).await?;
     if let Some(first) = tx.once(ctx, repeat).await? {
         return Ok(first);

@@ -4,14 +4,16 @@ mod create_client;
 mod get_client;
 mod list_clients;
 mod update_client;
+
+mod archive_project;
 mod create_project;
 mod get_project;
 mod list_projects;
 mod update_project;
-mod archive_project;
+
 mod assign_consultant;
-mod unassign_consultant;
 mod list_assignments;
+mod unassign_consultant;
 
 pub(crate) use archive_project::archive_project;
 pub(crate) use assign_consultant::assign_consultant;

@@ -86,7 +86,8 @@ pub(crate) async fn get(tx: &mut Tx, id: AssignmentId) -> Result<Assignment, Err
         .bind(id)
         .fetch_optional(&mut **tx)
         .await?;
-    row.map(Assignment::from).ok_or(Error::AssignmentNotFound(id))
+    row.map(Assignment::from)
+        .ok_or(Error::AssignmentNotFound(id))
 }
 
 /// Assignments after `after` in the order of creation.
@@ -99,13 +100,22 @@ pub(crate) async fn list(
 ) -> Result<Vec<Assignment>, Error> {
     // Each combination of filters is a statement of its own, so that each has its index.
     let sql = match filter {
-        Filter::Project(_) => select!("tenant_id = $1 and id > $2 and project_id = $4 order by id limit $3"),
-        Filter::Consultant(_) => select!("tenant_id = $1 and id > $2 and consultant_id = $4 order by id limit $3"),
+        Filter::Project(_) => {
+            select!("tenant_id = $1 and id > $2 and project_id = $4 order by id limit $3")
+        }
+        Filter::Consultant(_) => {
+            select!("tenant_id = $1 and id > $2 and consultant_id = $4 order by id limit $3")
+        }
         Filter::Both(..) => {
-            select!("tenant_id = $1 and id > $2 and project_id = $4 and consultant_id = $5 order by id limit $3")
+            select!(
+                "tenant_id = $1 and id > $2 and project_id = $4 and consultant_id = $5 order by id limit $3"
+            )
         }
     };
-    let query = sqlx::query_as(sql).bind(tx.tenant().uuid()).bind(after).bind(limit);
+    let query = sqlx::query_as(sql)
+        .bind(tx.tenant().uuid())
+        .bind(after)
+        .bind(limit);
     let query = match filter {
         Filter::Project(project_id) => query.bind(project_id),
         Filter::Consultant(consultant_id) => query.bind(consultant_id),
@@ -124,5 +134,9 @@ pub(crate) async fn delete(tx: &mut Tx, id: AssignmentId) -> Result<(), Error> {
         .execute(&mut **tx)
         .await?
         .rows_affected();
-    if deleted == 1 { Ok(()) } else { Err(Error::AssignmentNotFound(id)) }
+    if deleted == 1 {
+        Ok(())
+    } else {
+        Err(Error::AssignmentNotFound(id))
+    }
 }

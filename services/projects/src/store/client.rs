@@ -21,7 +21,10 @@ impl From<Row> for Client {
     fn from(row: Row) -> Self {
         Self {
             id: row.id,
-            profile: Profile { code: row.code, display_name: row.display_name },
+            profile: Profile {
+                code: row.code,
+                display_name: row.display_name,
+            },
             version: row.version,
             created_at: row.created_at,
             updated_at: row.updated_at,
@@ -60,7 +63,7 @@ pub(crate) async fn get(tx: &mut Tx, id: ClientId) -> Result<Client, Error> {
     row.map(Client::from).ok_or(Error::ClientNotFound(id))
 }
 
-/// Reads and locks a client: the lock orders the events of one aggregate.
+/// Reads and locks a client: the lock orders the events of one aggregate, and no new project waits for it.
 #[tracing::instrument(name = "db.client.lock", skip_all, fields(client.id = %id))]
 pub(crate) async fn lock(tx: &mut Tx, id: ClientId) -> Result<Client, Error> {
     let row: Option<Row> = sqlx::query_as(

@@ -38,7 +38,8 @@ pub(crate) async fn share(tx: &mut Tx, id: ConsultantId) -> Result<Consultant, E
     .bind(id)
     .fetch_optional(&mut **tx)
     .await?;
-    row.map(Consultant::from).ok_or(Error::ConsultantNotFound(id))
+    row.map(Consultant::from)
+        .ok_or(Error::ConsultantNotFound(id))
 }
 
 /// Stores references, each consultant at most once among them; a row that is as new or newer stays as it is.

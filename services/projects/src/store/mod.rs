@@ -2,5 +2,6 @@
 
 pub(crate) mod client;
 pub(crate) mod project;
+
 pub(crate) mod assignment;
 pub(crate) mod consultant;

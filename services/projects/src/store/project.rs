@@ -113,17 +113,31 @@ pub(crate) async fn lock(tx: &mut Tx, id: ProjectId) -> Result<Project, Error> {
 
 /// Projects after `after` in the order of creation.
 #[tracing::instrument(name = "db.project.list", skip_all)]
-pub(crate) async fn list(tx: &mut Tx, filter: Filter, after: ProjectId, limit: i64) -> Result<Vec<Project>, Error> {
+pub(crate) async fn list(
+    tx: &mut Tx,
+    filter: Filter,
+    after: ProjectId,
+    limit: i64,
+) -> Result<Vec<Project>, Error> {
     // Each combination of filters is a statement of its own, so that each has its index.
     let sql = match (filter.client_id, filter.archived) {
         (None, None) => select!("tenant_id = $1 and id > $2 order by id limit $3"),
-        (Some(_), None) => select!("tenant_id = $1 and id > $2 and client_id = $4 order by id limit $3"),
-        (None, Some(_)) => select!("tenant_id = $1 and id > $2 and archived = $4 order by id limit $3"),
+        (Some(_), None) => {
+            select!("tenant_id = $1 and id > $2 and client_id = $4 order by id limit $3")
+        }
+        (None, Some(_)) => {
+            select!("tenant_id = $1 and id > $2 and archived = $4 order by id limit $3")
+        }
         (Some(_), Some(_)) => {
-            select!("tenant_id = $1 and id > $2 and client_id = $4 and archived = $5 order by id limit $3")
+            select!(
+                "tenant_id = $1 and id > $2 and client_id = $4 and archived = $5 order by id limit $3"
+            )
         }
     };
-    let mut query = sqlx::query_as(sql).bind(tx.tenant().uuid()).bind(after).bind(limit);
+    let mut query = sqlx::query_as(sql)
+        .bind(tx.tenant().uuid())
+        .bind(after)
+        .bind(limit);
     if let Some(client_id) = filter.client_id {
         query = query.bind(client_id);
     }

@@ -73,6 +73,16 @@ impl Identities {
         &self.accounts
     }
 
+    /// What a server's configuration says of operator, accounts and resolver; `accounts_dir` is the server's own.
+    pub fn server_settings(&self, accounts_dir: &str) -> serde_json::Value {
+        serde_json::json!({
+            "operator": self.operator_jwt(),
+            "system_account": self.system_account(),
+            "resolver": { "type": "full", "dir": accounts_dir, "allow_delete": false },
+            "resolver_preload": self.account_jwts(),
+        })
+    }
+
     /// The folder of `<user>.creds`: one for each service, `migrator`, `operator` and `sys`.
     pub fn credentials_dir(&self) -> &Path {
         &self.credentials_dir

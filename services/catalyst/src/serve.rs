@@ -11,7 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 const HARD_STOP: Duration = Duration::from_secs(15);
 
 /// Serves until SIGTERM or Ctrl-C; a second one ends the process at once.
-pub async fn serve(
+pub async fn run(
     settings: &Settings,
     telemetry: &TelemetrySettings,
     services: Vec<(Definition, Build)>,

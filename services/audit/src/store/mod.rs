@@ -1,0 +1,6 @@
+//! Rows of the audit schema. Every statement names the tenant, but those of the operator's role; decides nothing.
+
+pub(crate) mod alerts;
+pub(crate) mod attempts;
+pub(crate) mod log;
+pub(crate) mod records;

@@ -1,0 +1,114 @@
+//! What a service checks before it serves, and the small tasks that run beside it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use prost_reflect::DescriptorPool;
+use tonic::service::Routes;
+
+use crate::attest;
+use crate::bus::Bus;
+use crate::db::Db;
+use crate::error::chain;
+use crate::gate::Limiter;
+use crate::host::{Definition, StartError, expected};
+use crate::migrate;
+use crate::outbox::Wake;
+use crate::relay;
+use crate::tasks::Tasks;
+
+/// Refuses a schema that is behind, a session that is not the serving role, and any departure from isolation.
+pub(crate) async fn check_database(db: &Db, definition: &Definition) -> Result<(), StartError> {
+    let service = definition.name;
+    let failed = |error: sqlx::Error| StartError::Database {
+        service,
+        reason: chain(&error),
+    };
+    let mut lease = db.pool().acquire().await.map_err(failed)?;
+    let pending = migrate::pending(lease.connection(), definition).await?;
+    if !pending.is_empty() {
+        return Err(StartError::Pending(pending));
+    }
+    let role = format!("{}_app", definition.schema);
+    let mut findings = attest::attest_session(lease.connection(), &role)
+        .await
+        .map_err(failed)?;
+    let expected = expected(&[*definition]);
+    findings.extend(
+        attest::attest(lease.connection(), &expected)
+            .await
+            .map_err(failed)?,
+    );
+    findings.retain(|finding| finding.severity == attest::Severity::Error);
+    lease.give_back();
+    match findings.first() {
+        None => Ok(()),
+        Some(first) => Err(StartError::Isolation {
+            service,
+            first: format!("{}: {}", first.object, first.problem),
+            count: findings.len(),
+        }),
+    }
+}
+
+/// Hears the wake-ups that standby relays pass on.
+pub(crate) async fn hear_wakes(bus: Bus, service: &'static str, wake: Wake, tasks: Tasks) {
+    let Ok(mut wakes) = bus.subscribe(relay::wake_subject(service)).await else {
+        return;
+    };
+    loop {
+        tokio::select! {
+            () = tasks.stopping() => return,
+            heard = wakes.next() => if heard.is_some() { wake.wake() } else { return },
+        }
+    }
+}
+
+/// Keeps per-tenant state bounded and tells how much of the pool is in use.
+pub(crate) async fn keep_small(limiter: Arc<Limiter>, db: Db, service: &'static str, tasks: Tasks) {
+    while tasks.pause(Duration::from_secs(5)).await {
+        limiter.forget_quiet();
+        let (in_use, _) = db.pool().usage();
+        crate::telemetry::METRICS.pool_in_use.record(
+            u64::from(in_use),
+            &[opentelemetry::KeyValue::new("service", service)],
+        );
+    }
+}
+
+/// RPCs of the contract that stream in either direction.
+pub(crate) fn streaming_methods(grpc_services: &[&str]) -> Vec<String> {
+    let Ok(pool) = DescriptorPool::decode(proto::DESCRIPTOR_SET) else {
+        return Vec::new();
+    };
+    let mut found = vec!["grpc.health.v1.Health/Watch".to_owned()];
+    for service in grpc_services
+        .iter()
+        .filter_map(|name| pool.get_service_by_name(name))
+    {
+        for method in service
+            .methods()
+            .filter(|method| method.is_client_streaming() || method.is_server_streaming())
+        {
+            found.push(format!("{}/{}", service.full_name(), method.name()));
+        }
+    }
+    found
+}
+
+/// Adds server reflection, in the current form and in the one that older tools speak.
+pub(crate) fn add_reflection(mut routes: Routes) -> Routes {
+    let builder = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(proto::DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    if let Ok(service) = builder().build_v1() {
+        routes = routes.add_service(service);
+    }
+    if let Ok(service) = builder().build_v1alpha() {
+        routes = routes.add_service(service);
+    }
+    routes
+}
