@@ -85,7 +85,10 @@ impl Rule {
     /// The rule that events of a type meet.
     pub fn of_type(type_name: &str) -> &'static Self {
         let [known @ .., last] = &RULES;
-        known.iter().find(|rule| rule.type_name == type_name).unwrap_or(last)
+        known
+            .iter()
+            .find(|rule| rule.type_name == type_name)
+            .unwrap_or(last)
     }
 
     /// The rule of a stored name. One that this version does not know reads as the last.
@@ -118,21 +121,42 @@ pub struct Trigger {
 
 impl Trigger {
     /// What events of `tenant` trigger, repeats counted together.
-    pub fn of_entries(tenant: TenantId, entries: &[Entry]) -> Vec<Self> {
-        let severe = entries.iter().filter(|entry| entry.severity == Severity::High);
+    pub fn of_entries<'a>(
+        tenant: TenantId,
+        entries: impl IntoIterator<Item = &'a Entry>,
+    ) -> Vec<Self> {
+        let severe = entries
+            .into_iter()
+            .filter(|entry| entry.severity == Severity::High);
         merge(severe.map(|entry| {
             let rule = Rule::of_type(&entry.type_name);
             let offender = offender(tenant, &entry.actor);
-            Self::once(rule, &offender, entry.event_id, entry.occurred_at, entry.traceparent.clone())
+            Self::once(
+                rule,
+                &offender,
+                entry.event_id,
+                entry.occurred_at,
+                entry.traceparent.clone(),
+            )
         }))
     }
 
     /// What attempts on one victim trigger, repeats counted together.
     pub fn of_attempts<'a>(attempts: impl IntoIterator<Item = &'a Attempt>) -> Vec<Self> {
         merge(attempts.into_iter().map(|attempt| {
-            let offender = format!("{}/{}", offender(attempt.offender, &attempt.actor), attempt.kind);
+            let offender = format!(
+                "{}/{}",
+                offender(attempt.offender, &attempt.actor),
+                attempt.kind
+            );
             let traceparent = attempt.traceparent.clone();
-            Self::once(Rule::named(CROSS_TENANT), &offender, attempt.event_id(), attempt.occurred_at, traceparent)
+            Self::once(
+                Rule::named(CROSS_TENANT),
+                &offender,
+                attempt.event_id(),
+                attempt.occurred_at,
+                traceparent,
+            )
         }))
     }
 
@@ -144,7 +168,16 @@ impl Trigger {
         traceparent: Option<String>,
     ) -> Self {
         let dedup_key = derived_id(rule.name, offender.as_bytes());
-        Self { rule, severity: Severity::High, dedup_key, event_id, traceparent, occurrences: 1, first_at: at, last_at: at }
+        Self {
+            rule,
+            severity: Severity::High,
+            dedup_key,
+            event_id,
+            traceparent,
+            occurrences: 1,
+            first_at: at,
+            last_at: at,
+        }
     }
 }
 
@@ -155,7 +188,9 @@ fn offender(tenant: TenantId, actor: &Actor) -> String {
 fn merge(triggers: impl Iterator<Item = Trigger>) -> Vec<Trigger> {
     let mut merged: Vec<Trigger> = Vec::new();
     for trigger in triggers {
-        let known = merged.iter_mut().find(|it| it.rule == trigger.rule && it.dedup_key == trigger.dedup_key);
+        let known = merged
+            .iter_mut()
+            .find(|it| it.rule == trigger.rule && it.dedup_key == trigger.dedup_key);
         match known {
             Some(known) => {
                 known.occurrences += trigger.occurrences;
@@ -241,7 +276,12 @@ pub struct Alert {
 
 impl Alert {
     /// An open alert.
-    pub fn raised(id: AlertId, trigger: &Trigger, delivery: DeliveryState, now: OffsetDateTime) -> Self {
+    pub fn raised(
+        id: AlertId,
+        trigger: &Trigger,
+        delivery: DeliveryState,
+        now: OffsetDateTime,
+    ) -> Self {
         Self {
             id,
             rule: trigger.rule.name.to_owned(),
@@ -263,7 +303,12 @@ impl Alert {
             return false;
         }
         let (actor_kind, actor_id) = (actor.kind().to_owned(), actor.id().to_owned());
-        self.acknowledged = Some(Acknowledgement { actor_kind, actor_id, at: now, note });
+        self.acknowledged = Some(Acknowledgement {
+            actor_kind,
+            actor_id,
+            at: now,
+            note,
+        });
         self.revision += 1;
         self.updated_at = now;
         true
@@ -315,36 +360,73 @@ mod tests {
     }
 
     fn mismatch(n: u128, actor: &str) -> Entry {
-        entry(n, security::TenantMismatchDetected::full_name(), Severity::High, actor)
+        entry(
+            n,
+            security::TenantMismatchDetected::full_name(),
+            Severity::High,
+            actor,
+        )
     }
 
     #[test]
     fn only_events_of_high_severity_alert() {
-        let low = entry(1, security::PermissionDenied::full_name(), Severity::Medium, "kim");
+        let low = entry(
+            1,
+            security::PermissionDenied::full_name(),
+            Severity::Medium,
+            "kim",
+        );
         assert!(Trigger::of_entries(ACME, &[low]).is_empty());
-        let unknown = entry(2, "catalyst.common.v1.NotKnownYet".to_owned(), Severity::High, "kim");
-        assert_eq!(Trigger::of_entries(ACME, &[unknown])[0].rule.name, "high-severity");
+        let unknown = entry(
+            2,
+            "catalyst.common.v1.NotKnownYet".to_owned(),
+            Severity::High,
+            "kim",
+        );
+        assert_eq!(
+            Trigger::of_entries(ACME, &[unknown])[0].rule.name,
+            "high-severity"
+        );
     }
 
     #[test]
     fn repeats_of_one_offender_are_counted_together() {
         let entries = [mismatch(3, "kim"), mismatch(5, "lee"), mismatch(4, "kim")];
         let triggers = Trigger::of_entries(ACME, &entries);
-        assert_eq!(triggers.iter().map(|it| it.occurrences).collect::<Vec<_>>(), [2, 1]);
+        assert_eq!(
+            triggers.iter().map(|it| it.occurrences).collect::<Vec<_>>(),
+            [2, 1]
+        );
         assert_eq!(triggers[0].event_id, Uuid::from_u128(3));
         assert_eq!(triggers[0].last_at - triggers[0].first_at, Duration::SECOND);
-        let misuse = entry(6, security::ServiceIdentityMisused::full_name(), Severity::High, "kim");
-        assert_ne!(Trigger::of_entries(ACME, &[misuse])[0].dedup_key, triggers[0].dedup_key);
+        let misuse = entry(
+            6,
+            security::ServiceIdentityMisused::full_name(),
+            Severity::High,
+            "kim",
+        );
+        assert_ne!(
+            Trigger::of_entries(ACME, &[misuse])[0].dedup_key,
+            triggers[0].dedup_key
+        );
     }
 
     #[test]
     fn an_alert_is_acknowledged_once_and_by_the_first() {
         let trigger = Trigger::of_entries(ACME, &[mismatch(1, "kim")]).remove(0);
         let now = OffsetDateTime::UNIX_EPOCH;
-        let mut alert = Alert::raised(AlertId::new(Uuid::nil()), &trigger, DeliveryState::Pending, now);
+        let mut alert = Alert::raised(
+            AlertId::new(Uuid::nil()),
+            &trigger,
+            DeliveryState::Pending,
+            now,
+        );
         assert!(alert.acknowledge(&Actor::User("lee".to_owned()), "seen".to_owned(), now));
         assert!(!alert.acknowledge(&Actor::User("kim".to_owned()), "mine".to_owned(), now));
-        assert_eq!(alert.acknowledged.as_ref().map(|it| it.actor_id.as_str()), Some("lee"));
+        assert_eq!(
+            alert.acknowledged.as_ref().map(|it| it.actor_id.as_str()),
+            Some("lee")
+        );
         assert_eq!((alert.revision, alert.event_version()), (2, 2));
     }
 
@@ -352,7 +434,11 @@ mod tests {
     fn every_rule_is_of_an_event_of_the_contract_and_found_by_its_name() {
         let pool = prost_reflect::DescriptorPool::decode(proto::DESCRIPTOR_SET).unwrap();
         for rule in &RULES {
-            assert!(rule.type_name.is_empty() || pool.get_message_by_name(rule.type_name).is_some(), "{}", rule.name);
+            assert!(
+                rule.type_name.is_empty() || pool.get_message_by_name(rule.type_name).is_some(),
+                "{}",
+                rule.name
+            );
             assert_eq!(Rule::named(rule.name), rule);
         }
     }

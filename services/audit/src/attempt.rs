@@ -66,7 +66,13 @@ impl Attempt {
             miss_event_id: self.miss_id.to_string(),
         };
         let traceparent = self.traceparent.clone();
-        self.entry(record_id, self.actor.clone(), &self.named_kind, traceparent, &body)
+        self.entry(
+            record_id,
+            self.actor.clone(),
+            &self.named_kind,
+            traceparent,
+            &body,
+        )
     }
 
     /// For the log of the tenant that has the resource. Even the trace of the call stays out of it.
@@ -79,7 +85,13 @@ impl Attempt {
             method: String::new(),
             miss_event_id: String::new(),
         };
-        self.entry(record_id, Actor::Service(SERVICE.to_owned()), &self.kind, None, &body)
+        self.entry(
+            record_id,
+            Actor::Service(SERVICE.to_owned()),
+            &self.kind,
+            None,
+            &body,
+        )
     }
 
     fn entry(
@@ -100,7 +112,10 @@ impl Attempt {
             source: SERVICE.to_owned(),
             aggregate_id: self.event_id(),
             version: 1,
-            resource: Some(Resource { kind: kind.to_owned(), id: Some(self.resource_id) }),
+            resource: Some(Resource {
+                kind: kind.to_owned(),
+                id: Some(self.resource_id),
+            }),
             occurred_at: self.occurred_at,
             traceparent,
             body: body.encode_to_vec().into(),
@@ -132,7 +147,13 @@ mod tests {
         let attempt = attempt();
         let victims = format!("{:?}", attempt.victims_entry(Uuid::nil()));
         let offender = attempt.offender.to_string();
-        for secret in ["mallory", &offender, "GetProject", "4bf92f", &attempt.miss_id.to_string()] {
+        for secret in [
+            "mallory",
+            &offender,
+            "GetProject",
+            "4bf92f",
+            &attempt.miss_id.to_string(),
+        ] {
             assert!(!victims.contains(secret), "{secret} in {victims}");
         }
         let offenders = format!("{:?}", attempt.offenders_entry(Uuid::nil()));
@@ -144,9 +165,18 @@ mod tests {
     #[test]
     fn judging_a_miss_again_gives_the_same_event() {
         let (first, again) = (attempt(), attempt());
-        assert_eq!(first.offenders_entry(Uuid::nil()), again.offenders_entry(Uuid::nil()));
-        assert_eq!(first.offenders_entry(Uuid::nil()).event_id, again.victims_entry(Uuid::nil()).event_id);
-        let other = Attempt { miss_id: Uuid::from_u128(0x3156), ..attempt() };
+        assert_eq!(
+            first.offenders_entry(Uuid::nil()),
+            again.offenders_entry(Uuid::nil())
+        );
+        assert_eq!(
+            first.offenders_entry(Uuid::nil()).event_id,
+            again.victims_entry(Uuid::nil()).event_id
+        );
+        let other = Attempt {
+            miss_id: Uuid::from_u128(0x3156),
+            ..attempt()
+        };
         assert_ne!(first.event_id(), other.event_id());
     }
 }

@@ -23,7 +23,10 @@ pub struct Head {
 
 impl Head {
     /// The end of an empty log.
-    pub const START: Self = Self { sequence: 0, hash: [0; 32] };
+    pub const START: Self = Self {
+        sequence: 0,
+        hash: [0; 32],
+    };
 
     /// Gives entries their places, in their order, and moves to the last of them.
     pub fn append(
@@ -35,9 +38,19 @@ impl Head {
     ) -> Vec<Record> {
         let chained = entries.into_iter().map(|entry| {
             let sequence = self.sequence + 1;
-            let mut record = Record { tenant, log, sequence, recorded_at, hash: [0; 32], entry };
+            let mut record = Record {
+                tenant,
+                log,
+                sequence,
+                recorded_at,
+                hash: [0; 32],
+                entry,
+            };
             record.hash = hash(&self.hash, &record);
-            *self = Self { sequence, hash: record.hash };
+            *self = Self {
+                sequence,
+                hash: record.hash,
+            };
             record
         });
         chained.collect()
@@ -72,7 +85,11 @@ pub struct Verifier {
 impl Verifier {
     /// Begins before the first record of a log.
     pub fn new(tenant: TenantId, log: Log) -> Self {
-        Self { tenant, log, head: Head::START }
+        Self {
+            tenant,
+            log,
+            head: Head::START,
+        }
     }
 
     /// Checks the next record.
@@ -84,7 +101,10 @@ impl Verifier {
         if record.hash != hash(&self.head.hash, record) {
             return Err(BadEntry::Changed { sequence });
         }
-        self.head = Head { sequence, hash: record.hash };
+        self.head = Head {
+            sequence,
+            hash: record.hash,
+        };
         Ok(())
     }
 
@@ -92,9 +112,17 @@ impl Verifier {
     /// A log may have grown past it; the caller stops at its sequence.
     pub fn ends_at(&self, known: Head) -> Result<(), BadEntry> {
         if self.head.sequence < known.sequence {
-            return Err(BadEntry::Missing { sequence: self.head.sequence + 1 });
+            return Err(BadEntry::Missing {
+                sequence: self.head.sequence + 1,
+            });
         }
-        if self.head == known { Ok(()) } else { Err(BadEntry::Changed { sequence: known.sequence }) }
+        if self.head == known {
+            Ok(())
+        } else {
+            Err(BadEntry::Changed {
+                sequence: known.sequence,
+            })
+        }
     }
 }
 
@@ -118,7 +146,10 @@ fn hash(before: &[u8; 32], record: &Record) -> [u8; 32] {
     hasher.bytes(entry.source.as_bytes());
     hasher.bytes(entry.aggregate_id.as_bytes());
     hasher.number(entry.version);
-    let (kind, id) = entry.resource.as_ref().map_or(("", None), |it| (it.kind.as_str(), it.id));
+    let (kind, id) = entry
+        .resource
+        .as_ref()
+        .map_or(("", None), |it| (it.kind.as_str(), it.id));
     hasher.bytes(kind.as_bytes());
     hasher.bytes(id.as_ref().map_or(&[], |id| id.as_bytes().as_slice()));
     hasher.instant(entry.occurred_at);
@@ -143,7 +174,8 @@ impl Hasher {
 
     /// In microseconds, which is what the database keeps.
     fn instant(&mut self, at: OffsetDateTime) {
-        self.0.update(&(at.unix_timestamp_nanos() / 1_000).to_be_bytes());
+        self.0
+            .update(&(at.unix_timestamp_nanos() / 1_000).to_be_bytes());
     }
 }
 
@@ -171,7 +203,10 @@ mod tests {
             source: "projects".to_owned(),
             aggregate_id: Uuid::from_u128(2_000 + n),
             version: 1,
-            resource: Some(Resource { kind: "project".to_owned(), id: Some(Uuid::from_u128(2_000 + n)) }),
+            resource: Some(Resource {
+                kind: "project".to_owned(),
+                id: Some(Uuid::from_u128(2_000 + n)),
+            }),
             occurred_at: OffsetDateTime::UNIX_EPOCH,
             traceparent: None,
             body: vec![1, 2, 3].into(),
@@ -180,13 +215,20 @@ mod tests {
 
     fn log(tenant: TenantId, length: u128) -> (Vec<Record>, Head) {
         let mut head = Head::START;
-        let records = head.append(tenant, Log::Tenant, OffsetDateTime::UNIX_EPOCH, (1..=length).map(entry));
+        let records = head.append(
+            tenant,
+            Log::Tenant,
+            OffsetDateTime::UNIX_EPOCH,
+            (1..=length).map(entry),
+        );
         (records, head)
     }
 
     fn verify(records: &[Record], head: Head) -> Result<(), BadEntry> {
         let mut verifier = Verifier::new(ACME, Log::Tenant);
-        records.iter().try_for_each(|record| verifier.check(record))?;
+        records
+            .iter()
+            .try_for_each(|record| verifier.check(record))?;
         verifier.ends_at(head)
     }
 
@@ -195,8 +237,18 @@ mod tests {
         let (records, head) = log(ACME, 9);
         assert_eq!(verify(&records, head), Ok(()));
         let mut pieces = Head::START;
-        let mut appended = pieces.append(ACME, Log::Tenant, OffsetDateTime::UNIX_EPOCH, (1..=4).map(entry));
-        appended.extend(pieces.append(ACME, Log::Tenant, OffsetDateTime::UNIX_EPOCH, (5..=9).map(entry)));
+        let mut appended = pieces.append(
+            ACME,
+            Log::Tenant,
+            OffsetDateTime::UNIX_EPOCH,
+            (1..=4).map(entry),
+        );
+        appended.extend(pieces.append(
+            ACME,
+            Log::Tenant,
+            OffsetDateTime::UNIX_EPOCH,
+            (5..=9).map(entry),
+        ));
         assert_eq!((appended, pieces), (records, head));
     }
 
@@ -219,7 +271,11 @@ mod tests {
         for (i, change) in changes.into_iter().enumerate() {
             let (mut records, head) = log(ACME, 9);
             change(&mut records[4]);
-            assert_eq!(verify(&records, head), Err(BadEntry::Changed { sequence: 5 }), "change {i}");
+            assert_eq!(
+                verify(&records, head),
+                Err(BadEntry::Changed { sequence: 5 }),
+                "change {i}"
+            );
         }
     }
 
@@ -228,14 +284,20 @@ mod tests {
         let (mut records, head) = log(ACME, 3);
         records[1].entry.source = "project".to_owned();
         records[1].entry.actor = Actor::User("kims".to_owned());
-        assert_eq!(verify(&records, head), Err(BadEntry::Changed { sequence: 2 }));
+        assert_eq!(
+            verify(&records, head),
+            Err(BadEntry::Changed { sequence: 2 })
+        );
     }
 
     #[test]
     fn a_removed_record_is_found() {
         let (mut records, head) = log(ACME, 9);
         records.remove(4);
-        assert_eq!(verify(&records, head), Err(BadEntry::Missing { sequence: 5 }));
+        assert_eq!(
+            verify(&records, head),
+            Err(BadEntry::Missing { sequence: 5 })
+        );
     }
 
     #[test]
@@ -245,34 +307,54 @@ mod tests {
         for (record, sequence) in records.iter_mut().zip(1..) {
             record.sequence = sequence;
         }
-        assert_eq!(verify(&records, head), Err(BadEntry::Changed { sequence: 5 }));
+        assert_eq!(
+            verify(&records, head),
+            Err(BadEntry::Changed { sequence: 5 })
+        );
     }
 
     #[test]
     fn a_log_cut_at_its_end_is_found() {
         let (mut records, head) = log(ACME, 9);
         records.truncate(7);
-        assert_eq!(verify(&records, head), Err(BadEntry::Missing { sequence: 8 }));
+        assert_eq!(
+            verify(&records, head),
+            Err(BadEntry::Missing { sequence: 8 })
+        );
     }
 
     #[test]
     fn a_log_written_anew_is_found_by_a_head_that_was_known() {
         let (_, known) = log(ACME, 9);
         let mut head = Head::START;
-        let forged = head.append(ACME, Log::Tenant, OffsetDateTime::UNIX_EPOCH, (11..=19).map(entry));
+        let forged = head.append(
+            ACME,
+            Log::Tenant,
+            OffsetDateTime::UNIX_EPOCH,
+            (11..=19).map(entry),
+        );
         assert_eq!(verify(&forged, head), Ok(()));
-        assert_eq!(verify(&forged, known), Err(BadEntry::Changed { sequence: 9 }));
+        assert_eq!(
+            verify(&forged, known),
+            Err(BadEntry::Changed { sequence: 9 })
+        );
     }
 
     #[test]
     fn another_tenants_log_does_not_pass_for_this_ones() {
         let (records, head) = log(ORBIT, 3);
-        assert_eq!(verify(&records, head), Err(BadEntry::Missing { sequence: 1 }));
+        assert_eq!(
+            verify(&records, head),
+            Err(BadEntry::Missing { sequence: 1 })
+        );
         let (mut records, head) = log(ORBIT, 3);
         for record in &mut records {
             record.tenant = ACME;
         }
-        assert_eq!(verify(&records, head), Err(BadEntry::Changed { sequence: 1 }));
+        assert_eq!(
+            verify(&records, head),
+            Err(BadEntry::Changed { sequence: 1 })
+        );
     }
 
     proptest! {

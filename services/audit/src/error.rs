@@ -13,8 +13,6 @@ pub(crate) enum Error {
     AlertNotFound(AlertId),
     #[error("too many watches are open: repeat the call later")]
     TooManyWatches,
-    #[error("the server is shutting down: repeat the call")]
-    ShuttingDown,
     #[error(transparent)]
     Kit(#[from] kit::Error),
 }
@@ -30,10 +28,10 @@ impl ServiceError for Error {
         let message = self.to_string();
         match self {
             Self::AlertNotFound(id) => Verdict::not_found(*id),
-            Self::TooManyWatches => Verdict::new(Code::ResourceExhausted, ErrorReason::Overloaded, message)
-                .retry_after(std::time::Duration::from_secs(5)),
-            Self::ShuttingDown => Verdict::new(Code::Unavailable, ErrorReason::ShuttingDown, message)
-                .retry_after(std::time::Duration::from_millis(100)),
+            Self::TooManyWatches => {
+                Verdict::new(Code::ResourceExhausted, ErrorReason::Overloaded, message)
+                    .retry_after(std::time::Duration::from_secs(5))
+            }
             Self::Kit(error) => error.verdict(),
         }
     }

@@ -17,7 +17,15 @@ pub(crate) fn raised(ctx: &Ctx, alert: &Alert) -> Emitted {
 }
 
 pub(crate) fn acknowledged(ctx: &Ctx, alert: &Alert) -> Emitted {
-    let note = alert.acknowledged.as_ref().map(|it| it.note.clone()).unwrap_or_default();
-    let event = pb::AlertAcknowledged { alert_id: alert.id.to_string(), rule: alert.rule.clone(), note };
+    let note = alert
+        .acknowledged
+        .as_ref()
+        .map(|it| it.note.clone())
+        .unwrap_or_default();
+    let event = pb::AlertAcknowledged {
+        alert_id: alert.id.to_string(),
+        rule: alert.rule.clone(),
+        note,
+    };
     Emitted::new(ctx, alert.id.uuid(), alert.event_version(), &event)
 }

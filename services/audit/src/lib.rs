@@ -1,1 +1,167 @@
-//! audit.
+//! Audit: the log of everything that happened, the detection of attempts across tenants, and alerts.
+//!
+//! Hears every event, domain and security, and appends each to the log of its tenant, whole and chained by hashes.
+//! Off the path of any request it finds out which missed ids are another tenant's, and tells the victim and the
+//! operator. Emits `AlertRaised` and `AlertAcknowledged`.
+
+pub mod record;
+pub mod chain;
+pub mod attempt;
+pub mod alert;
+pub mod summary;
+mod recorder;
+mod subscribers;
+mod promoter;
+mod deliverer;
+mod webhook;
+mod operations;
+mod store;
+mod events;
+pub mod permissions;
+mod grpc;
+mod error;
+
+use std::sync::Arc;
+
+use kit::db::ExemptDb;
+use kit::events::Stream;
+use kit::host::{App, Definition, Exemption, StartError};
+use kit::kit::Kit;
+use kit::subscriber::Subscription;
+use proto::audit::v1::audit_operator_service_server::AuditOperatorServiceServer;
+use proto::audit::v1::audit_service_server::AuditServiceServer;
+use tokio::sync::Semaphore;
+
+use crate::alert::DeliveryState;
+use crate::deliverer::Deliverer;
+use crate::promoter::Promoter;
+use crate::recorder::Recorder;
+use crate::subscribers::{OnDomainEvents, OnSecurityEvents};
+pub use crate::webhook::Settings;
+use crate::webhook::Webhook;
+
+/// The role that one tenant's context does not bound.
+const OPERATOR: &str = "audit_operator";
+/// Its connections: the promoter's, the deliverer's and those of operators' reads.
+const OPERATOR_CONNECTIONS: u32 = 4;
+/// Watches that one process keeps open.
+const MAX_WATCHES: usize = 512;
+
+/// What is known of this service without running it.
+pub const DEFINITION: Definition = Definition {
+    name: "audit",
+    schema: "audit",
+    migrations: &[
+        (100, "record", include_str!("../migrations/0100_record.sql")),
+        (
+            101,
+            "attempt",
+            include_str!("../migrations/0101_attempt.sql"),
+        ),
+        (102, "alert", include_str!("../migrations/0102_alert.sql")),
+    ],
+    grpc_services: &[
+        "catalyst.audit.v1.AuditService",
+        "catalyst.audit.v1.AuditOperatorService",
+    ],
+    permissions: permissions::TABLE,
+    subscriptions: &[
+        Subscription {
+            durable: "audit",
+            stream: Stream::Domain,
+            types: &[],
+        },
+        Subscription {
+            durable: "audit-security",
+            stream: Stream::Security,
+            types: &[],
+        },
+    ],
+    exempt_roles: &[OPERATOR],
+    exemptions: &[
+        Exemption {
+            role: OPERATOR,
+            table: "record",
+            commands: &["select"],
+            reason: "the operator reads the logs of all tenants, and both sides of an attempt across tenants",
+        },
+        Exemption {
+            role: OPERATOR,
+            table: "registry",
+            commands: &["select"],
+            reason: "whose id a missed id is cannot be told within the tenant that missed it",
+        },
+        Exemption {
+            role: OPERATOR,
+            table: "miss",
+            commands: &["select", "delete"],
+            reason: "misses of all tenants are judged, and forgotten once they are",
+        },
+        Exemption {
+            role: OPERATOR,
+            table: "alert",
+            commands: &["select", "update"],
+            reason: "alerts of all tenants are delivered to the operator; only the columns of delivery are granted",
+        },
+    ],
+};
+
+/// Wires the service and starts its tasks: the judging of misses, and the delivery of alerts if there is a receiver.
+pub fn build(settings: &Settings, kit: Kit) -> Result<App, StartError> {
+    let webhook = Webhook::open(settings)?;
+    let delivery = if webhook.is_some() {
+        DeliveryState::Pending
+    } else {
+        DeliveryState::NotConfigured
+    };
+    let recorder = Recorder::new(delivery);
+    let exempt = ExemptDb::new(
+        &kit.database,
+        OPERATOR,
+        OPERATOR_CONNECTIONS,
+        kit.tasks.clone(),
+    )?;
+
+    let promoter = Promoter {
+        exempt: exempt.clone(),
+        db: kit.db.clone(),
+        recorder: recorder.clone(),
+        clock: kit.clock.clone(),
+        tasks: kit.tasks.clone(),
+    };
+    kit.tasks.spawn(promoter.run());
+    if let Some(webhook) = webhook {
+        let deliverer = Deliverer {
+            exempt: exempt.clone(),
+            webhook,
+            recorder: recorder.clone(),
+            clock: kit.clock.clone(),
+            tasks: kit.tasks.clone(),
+        };
+        kit.tasks.spawn(deliverer.run());
+    }
+
+    let mut app = App::default();
+    app.subscribers.push((
+        "audit",
+        Arc::new(OnDomainEvents {
+            recorder: recorder.clone(),
+        }),
+    ));
+    app.subscribers.push((
+        "audit-security",
+        Arc::new(OnSecurityEvents {
+            recorder: recorder.clone(),
+        }),
+    ));
+    let service = grpc::Service {
+        kit,
+        exempt,
+        recorder,
+        watches: Arc::new(Semaphore::new(MAX_WATCHES)),
+    };
+    app.routes
+        .add_service(AuditServiceServer::new(service.clone()))
+        .add_service(AuditOperatorServiceServer::new(service));
+    Ok(app)
+}

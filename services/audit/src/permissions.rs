@@ -10,21 +10,35 @@ pub const WATCH_RECORDS: Permission = Permission::roles("audit.watch_records", &
 /// List alerts.
 pub const LIST_ALERTS: Permission = Permission::roles("audit.list_alerts", &[Admin, Auditor]);
 /// Settle an alert.
-pub const ACKNOWLEDGE_ALERT: Permission = Permission::roles("audit.acknowledge_alert", &[Admin, Auditor]);
+pub const ACKNOWLEDGE_ALERT: Permission =
+    Permission::roles("audit.acknowledge_alert", &[Admin, Auditor]);
 /// List records of all tenants.
 pub const LIST_TENANT_RECORDS: Permission = Permission::operator("audit.list_tenant_records");
 /// List alerts of all tenants.
 pub const LIST_TENANT_ALERTS: Permission = Permission::operator("audit.list_tenant_alerts");
 /// Settle an alert of a tenant.
-pub const ACKNOWLEDGE_TENANT_ALERT: Permission = Permission::operator("audit.acknowledge_tenant_alert");
+pub const ACKNOWLEDGE_TENANT_ALERT: Permission =
+    Permission::operator("audit.acknowledge_tenant_alert");
 
 /// The permission of each RPC.
 pub const TABLE: &[Rpc] = &[
     Rpc::new("catalyst.audit.v1.AuditService/ListRecords", LIST_RECORDS),
     Rpc::new("catalyst.audit.v1.AuditService/WatchRecords", WATCH_RECORDS),
     Rpc::new("catalyst.audit.v1.AuditService/ListAlerts", LIST_ALERTS),
-    Rpc::new("catalyst.audit.v1.AuditService/AcknowledgeAlert", ACKNOWLEDGE_ALERT),
-    Rpc::new("catalyst.audit.v1.AuditOperatorService/ListTenantRecords", LIST_TENANT_RECORDS),
-    Rpc::new("catalyst.audit.v1.AuditOperatorService/ListTenantAlerts", LIST_TENANT_ALERTS),
-    Rpc::new("catalyst.audit.v1.AuditOperatorService/AcknowledgeTenantAlert", ACKNOWLEDGE_TENANT_ALERT),
+    Rpc::new(
+        "catalyst.audit.v1.AuditService/AcknowledgeAlert",
+        ACKNOWLEDGE_ALERT,
+    ),
+    Rpc::new(
+        "catalyst.audit.v1.AuditOperatorService/ListTenantRecords",
+        LIST_TENANT_RECORDS,
+    ),
+    Rpc::new(
+        "catalyst.audit.v1.AuditOperatorService/ListTenantAlerts",
+        LIST_TENANT_ALERTS,
+    ),
+    Rpc::new(
+        "catalyst.audit.v1.AuditOperatorService/AcknowledgeTenantAlert",
+        ACKNOWLEDGE_TENANT_ALERT,
+    ),
 ];

@@ -30,7 +30,11 @@ impl Log {
 
     /// Reads the column back.
     pub fn from_operator_only(operator_only: bool) -> Self {
-        if operator_only { Self::Operator } else { Self::Tenant }
+        if operator_only {
+            Self::Operator
+        } else {
+            Self::Tenant
+        }
     }
 }
 
@@ -54,7 +58,11 @@ impl Category {
 
     /// Reads the column back.
     pub fn from_text(text: &str) -> Self {
-        if text == "domain" { Self::Domain } else { Self::Security }
+        if text == "domain" {
+            Self::Domain
+        } else {
+            Self::Security
+        }
     }
 }
 
@@ -150,7 +158,14 @@ impl Entry {
         let (category, severity, resource) = match stream {
             Stream::Domain => {
                 let kind = kind_of(&event.type_name).unwrap_or(&event.noun).to_owned();
-                (Category::Domain, Severity::Info, Some(Resource { kind, id: Some(event.aggregate_id) }))
+                (
+                    Category::Domain,
+                    Severity::Info,
+                    Some(Resource {
+                        kind,
+                        id: Some(event.aggregate_id),
+                    }),
+                )
             }
             Stream::Security => (Category::Security, severity_of(&event.body), missed(event)),
         };
@@ -179,7 +194,10 @@ impl Entry {
             ("ce-type", self.type_name.clone()),
             ("ce-source", events::source(&self.source)),
             ("ce-subject", self.aggregate_id.to_string()),
-            ("ce-time", self.occurred_at.format(&Rfc3339).unwrap_or_default()),
+            (
+                "ce-time",
+                self.occurred_at.format(&Rfc3339).unwrap_or_default(),
+            ),
             ("ce-tenantid", tenant.to_string()),
             ("ce-sequence", self.version.to_string()),
             ("ce-authtype", self.actor.kind().to_owned()),
@@ -219,7 +237,10 @@ fn severity_of(body: &Bytes) -> Severity {
 /// Of all security events, a miss alone names a resource.
 fn missed(event: &Event) -> Option<Resource> {
     let miss = event.decode::<ResourceNotFound>()?.ok()?;
-    Some(Resource { id: Uuid::try_parse(&miss.resource_id).ok(), kind: miss.kind })
+    Some(Resource {
+        id: Uuid::try_parse(&miss.resource_id).ok(),
+        kind: miss.kind,
+    })
 }
 
 #[cfg(test)]
@@ -251,16 +272,34 @@ mod tests {
 
     #[test]
     fn a_domain_event_is_of_its_aggregate_and_asks_for_no_attention() {
-        let event = event("catalyst.projects.v1.ConsultantAssigned", "projects", Vec::new());
+        let event = event(
+            "catalyst.projects.v1.ConsultantAssigned",
+            "projects",
+            Vec::new(),
+        );
         let entry = entry(Stream::Domain, &event);
-        let assignment = Resource { kind: "assignment".to_owned(), id: Some(event.aggregate_id) };
-        assert_eq!((entry.severity, entry.resource), (Severity::Info, Some(assignment)));
+        let assignment = Resource {
+            kind: "assignment".to_owned(),
+            id: Some(event.aggregate_id),
+        };
+        assert_eq!(
+            (entry.severity, entry.resource),
+            (Severity::Info, Some(assignment))
+        );
     }
 
     #[test]
     fn a_security_event_says_itself_how_severe_it_is() {
-        let denied = PermissionDenied { severity: Severity::Low.into(), permission: "p".to_owned(), method: "m".to_owned() };
-        let event = event(&PermissionDenied::full_name(), "projects", denied.encode_to_vec());
+        let denied = PermissionDenied {
+            severity: Severity::Low.into(),
+            permission: "p".to_owned(),
+            method: "m".to_owned(),
+        };
+        let event = event(
+            &PermissionDenied::full_name(),
+            "projects",
+            denied.encode_to_vec(),
+        );
         let entry = entry(Stream::Security, &event);
         assert_eq!((entry.severity, entry.resource), (Severity::Low, None));
     }
@@ -274,9 +313,19 @@ mod tests {
             resource_id: named.to_string(),
             method: "m".to_owned(),
         };
-        let event = event(&ResourceNotFound::full_name(), "projects", miss.encode_to_vec());
+        let event = event(
+            &ResourceNotFound::full_name(),
+            "projects",
+            miss.encode_to_vec(),
+        );
         let resource = entry(Stream::Security, &event).resource;
-        assert_eq!(resource, Some(Resource { kind: "project".to_owned(), id: Some(named) }));
+        assert_eq!(
+            resource,
+            Some(Resource {
+                kind: "project".to_owned(),
+                id: Some(named)
+            })
+        );
     }
 
     #[test]
@@ -284,7 +333,10 @@ mod tests {
         for body in [vec![0xff; 9], Vec::new(), vec![8, 99]] {
             let event = event(&ResourceNotFound::full_name(), "projects", body.clone());
             let entry = entry(Stream::Security, &event);
-            assert_eq!((entry.severity, &entry.body[..]), (Severity::Medium, &body[..]));
+            assert_eq!(
+                (entry.severity, &entry.body[..]),
+                (Severity::Medium, &body[..])
+            );
         }
     }
 

@@ -3,12 +3,12 @@
 //! Emits `ConsultantCreated`, `ConsultantUpdated` and `ConsultantDeactivated`; hears nothing.
 
 pub mod consultant;
-mod error;
-mod events;
-mod grpc;
 mod operations;
-pub mod permissions;
 mod store;
+mod events;
+pub mod permissions;
+mod grpc;
+mod error;
 
 use kit::host::{App, Definition, StartError};
 use kit::kit::Kit;

@@ -145,6 +145,14 @@ impl Ctx {
         }
     }
 
+    /// The same caller and call in a tenant that an exempt role vouches for.
+    pub(crate) fn in_tenant(&self, tenant: TenantId) -> Self {
+        Self {
+            tenant,
+            ..self.clone()
+        }
+    }
+
     /// The tenant whose rows this context may reach.
     pub fn tenant(&self) -> TenantId {
         self.tenant

@@ -42,7 +42,7 @@ use crate::workload::Workload;
 /// How long callers have to notice NOT_SERVING before connections are asked to go.
 const NOTICE: Duration = Duration::from_millis(500);
 /// How long calls in flight may take to end after that.
-const DRAIN: Duration = Duration::from_secs(7);
+const DRAIN: Duration = Duration::from_secs(5);
 
 /// What is known of a service without running it: for migrations, permissions, topology and the doctor.
 #[derive(Clone, Copy, Debug)]
@@ -296,6 +296,7 @@ impl Host {
             directory: directory.clone(),
             clock: clock.clone(),
             tasks: self.background.clone(),
+            draining: self.stop_servers.clone(),
             database: settings.database.clone(),
             address,
             gate: Gate {
@@ -427,8 +428,8 @@ impl Host {
                 "calls were still running at the end of the drain; their outcome is unknown to their callers"
             );
         }
-        self.subscribers.stop(Duration::from_secs(2)).await;
-        self.background.stop(Duration::from_secs(2)).await;
+        self.subscribers.stop(Duration::from_millis(1_500)).await;
+        self.background.stop(Duration::from_millis(1_500)).await;
         tracing::info!("stopped");
     }
 }

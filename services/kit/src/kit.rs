@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use proto::common::v1::{PageTokenTampered, ResourceNotFound, Severity};
+use proto::common::v1::{ErrorReason, PageTokenTampered, ResourceNotFound, Severity};
 use tonic::{Request, Status};
 
 use crate::Error;
@@ -10,7 +10,7 @@ use crate::bus::Bus;
 use crate::ctx::{Clock, Ctx};
 use crate::db::Db;
 use crate::directory::Directory;
-use crate::error::{ServiceError, chain};
+use crate::error::{ServiceError, Verdict, chain};
 use crate::gate::{self, Gate};
 use crate::page::Pages;
 use crate::permission::Permission;
@@ -40,6 +40,7 @@ pub struct Kit {
     pub database: DatabaseSettings,
     /// Where this process serves gRPC.
     pub address: SocketAddr,
+    pub(crate) draining: tokio_util::sync::CancellationToken,
     pub(crate) gate: Gate,
     pub(crate) security: SecurityLog,
 }
@@ -114,6 +115,17 @@ impl Kit {
             method: ctx.method().to_owned(),
         };
         self.on_record(ctx, &miss).await
+    }
+
+    /// Resolves when the process begins to stop; open streams end with it, or the drain would wait for them.
+    pub fn draining(&self) -> impl Future<Output = ()> + Send + 'static {
+        self.draining.clone().cancelled_owned()
+    }
+
+    /// The status that ends an open stream when the process stops.
+    pub fn shutting_down(&self) -> Status {
+        let message = "the server is stopping: open the stream again";
+        Verdict::new(tonic::Code::Unavailable, ErrorReason::ShuttingDown, message).into_status()
     }
 
     /// The status that ends an open stream of a tenant that is no longer active.

@@ -4,40 +4,40 @@
 //! events out ([`events`], [`outbox`], [`relay`]) and in ([`subscriber`]), what is told of failures ([`error`],
 //! [`security`]), and the process around it ([`host`]).
 
-pub mod ctx;
-pub mod directory;
-mod gate;
 pub mod ids;
-pub mod kit;
+pub mod ctx;
 pub mod permission;
+pub mod kit;
+mod gate;
 mod token;
 pub mod workload;
+pub mod directory;
 
-pub mod change;
 pub mod db;
-pub mod fields;
-pub mod money;
+mod pool;
 pub mod once;
 pub mod page;
-mod pool;
+pub mod fields;
+pub mod change;
+pub mod money;
 
-pub mod bus;
 pub mod events;
 pub mod outbox;
 mod relay;
 pub mod subscriber;
+pub mod bus;
 pub mod topology;
 
 pub mod error;
 pub mod security;
 
-mod admin;
-pub mod attest;
 pub mod host;
-pub mod migrate;
-pub mod server;
-pub mod settings;
 mod start;
+pub mod server;
+mod admin;
+pub mod migrate;
+pub mod attest;
+pub mod settings;
 pub mod tasks;
 pub mod telemetry;
 

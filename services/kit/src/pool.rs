@@ -110,7 +110,7 @@ impl Pool {
             {
                 Ok(_) => return Ok(lease),
                 Err(error) if !retried && is_dead(&error) => {
-                    self.shared.generation.fetch_add(1, Ordering::AcqRel);
+                    lease.discard();
                     retried = true;
                 }
                 Err(error) => return Err(error),
@@ -146,6 +146,11 @@ impl Shared {
 impl Lease {
     pub(crate) fn connection(&mut self) -> &mut PgConnection {
         &mut self.idle.connection
+    }
+
+    /// Closes the connection and, since the server may have gone, lets no idle one of its generation be used again.
+    pub(crate) fn discard(self) {
+        self.shared.generation.fetch_add(1, Ordering::AcqRel);
     }
 
     /// Returns a connection that is outside any transaction.

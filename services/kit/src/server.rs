@@ -123,11 +123,12 @@ where
                 .and_then(|value| value.to_str().ok()),
         );
         let streams = self.layer.streaming.iter().any(|name| **name == *method);
-        let deadline = if streams {
-            None
-        } else {
-            Some(deadline(request.headers()))
-        };
+        let limit = (!streams).then(|| deadline(request.headers()));
+        if limit.is_some_and(|limit| limit.is_zero()) {
+            // Work whose caller no longer waits is not begun.
+            return Box::pin(async move { Ok(too_late()) });
+        }
+        let deadline = limit.map(|limit| tokio::time::Instant::now() + limit);
 
         let answer = self.inner.call(request);
         let running = self.layer.tasks.spawn(
@@ -141,7 +142,7 @@ where
         Box::pin(async move {
             let joined = match deadline {
                 None => Ok(running.await),
-                Some(limit) => tokio::time::timeout(limit, running).await,
+                Some(deadline) => tokio::time::timeout_at(deadline, running).await,
             };
             let response = match joined {
                 Ok(Ok(Ok(response))) => response,
@@ -153,16 +154,7 @@ where
                         .into_http()
                 }
                 // The call runs on to its end; only its caller stops waiting.
-                Err(_elapsed) => {
-                    let message = "the deadline passed; the call may still take effect: repeat it with the same request_id";
-                    Verdict::new(
-                        Code::DeadlineExceeded,
-                        ErrorReason::DeadlineExceeded,
-                        message,
-                    )
-                    .into_status()
-                    .into_http()
-                }
+                Err(_elapsed) => too_late(),
             };
             let code = Status::from_header_map(response.headers())
                 .map_or(0, |status| status.code() as i32);
@@ -173,6 +165,18 @@ where
             Ok(response)
         })
     }
+}
+
+fn too_late() -> Response<Body> {
+    let message =
+        "the deadline passed; the call may still take effect: repeat it with the same request_id";
+    Verdict::new(
+        Code::DeadlineExceeded,
+        ErrorReason::DeadlineExceeded,
+        message,
+    )
+    .into_status()
+    .into_http()
 }
 
 /// The caller's `grpc-timeout`, at most [`MAX_DEADLINE`].

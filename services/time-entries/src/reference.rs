@@ -75,22 +75,34 @@ pub struct References {
 impl References {
     /// Adds a project, unless a version as great is known.
     pub fn add_project(&mut self, told: Project) {
-        if self.projects.get(&told.id).is_none_or(|known| known.version < told.version) {
+        if self
+            .projects
+            .get(&told.id)
+            .is_none_or(|known| known.version < told.version)
+        {
             self.projects.insert(told.id, told);
         }
     }
 
     /// Adds a consultant, unless a version as great is known.
     pub fn add_consultant(&mut self, told: Consultant) {
-        if self.consultants.get(&told.id).is_none_or(|known| known.version < told.version) {
+        if self
+            .consultants
+            .get(&told.id)
+            .is_none_or(|known| known.version < told.version)
+        {
             self.consultants.insert(told.id, told);
         }
     }
 
     /// Adds all of `told`.
     pub fn add(&mut self, told: Self) {
-        told.projects.into_values().for_each(|project| self.add_project(project));
-        told.consultants.into_values().for_each(|consultant| self.add_consultant(consultant));
+        told.projects
+            .into_values()
+            .for_each(|project| self.add_project(project));
+        told.consultants
+            .into_values()
+            .for_each(|consultant| self.add_consultant(consultant));
     }
 }
 
@@ -109,7 +121,10 @@ impl Named {
         projects: impl IntoIterator<Item = ProjectId>,
         consultants: impl IntoIterator<Item = ConsultantId>,
     ) -> Self {
-        Self { projects: each_once(projects), consultants: each_once(consultants) }
+        Self {
+            projects: each_once(projects),
+            consultants: each_once(consultants),
+        }
     }
 
     /// Those that are not among `known`.
@@ -118,8 +133,12 @@ impl Named {
         let projects = self.projects.iter().copied();
         let consultants = self.consultants.iter().copied();
         Self {
-            projects: projects.filter(|id| !known.projects.contains_key(id)).collect(),
-            consultants: consultants.filter(|id| !known.consultants.contains_key(id)).collect(),
+            projects: projects
+                .filter(|id| !known.projects.contains_key(id))
+                .collect(),
+            consultants: consultants
+                .filter(|id| !known.consultants.contains_key(id))
+                .collect(),
         }
     }
 
@@ -159,8 +178,18 @@ mod tests {
         known.add_project(told(1, 1));
         let ids = [2, 1, 2].map(|id| ProjectId::new(Uuid::from_u128(id)));
         let unknown = Named::new(ids, []).unknown_to(&known);
-        assert_eq!(unknown, Named::new([ProjectId::new(Uuid::from_u128(2))], []));
-        assert!(unknown.unknown_to(&References { projects: [(told(2, 1).id, told(2, 1))].into(), ..known }).is_empty());
+        assert_eq!(
+            unknown,
+            Named::new([ProjectId::new(Uuid::from_u128(2))], [])
+        );
+        assert!(
+            unknown
+                .unknown_to(&References {
+                    projects: [(told(2, 1).id, told(2, 1))].into(),
+                    ..known
+                })
+                .is_empty()
+        );
     }
 
     proptest! {

@@ -45,7 +45,9 @@ impl Span {
         }
         let zone = zone(time_zone).ok_or(Refusal::UnknownZone)?;
         if lasts > longest {
-            return Err(Refusal::TooLong { minutes: longest.whole_minutes() });
+            return Err(Refusal::TooLong {
+                minutes: longest.whole_minutes(),
+            });
         }
         let worked_minutes = i32::try_from(lasts.whole_minutes())
             .ok()
@@ -54,7 +56,14 @@ impl Span {
             .ok_or(Refusal::BreakTooLong)?;
         let worked_on = day(started_at, &zone).ok_or(Refusal::UnknownZone)?;
         let time_zone = zone.iana_name().unwrap_or(time_zone).to_owned();
-        Ok(Self { started_at, ended_at, break_minutes, worked_minutes, worked_on, time_zone })
+        Ok(Self {
+            started_at,
+            ended_at,
+            break_minutes,
+            worked_minutes,
+            worked_on,
+            time_zone,
+        })
     }
 
     /// How long it lasts, the break included.
@@ -99,18 +108,33 @@ mod tests {
 
     #[test]
     fn an_entry_may_last_nothing_or_a_whole_day_and_not_a_moment_more() {
-        assert_eq!(lasting(Duration::ZERO, 0).map(|span| span.worked_minutes), Ok(0));
-        assert_eq!(lasting(LONGEST, 0).map(|span| span.worked_minutes), Ok(1_440));
+        assert_eq!(
+            lasting(Duration::ZERO, 0).map(|span| span.worked_minutes),
+            Ok(0)
+        );
+        assert_eq!(
+            lasting(LONGEST, 0).map(|span| span.worked_minutes),
+            Ok(1_440)
+        );
         let more = LONGEST + Duration::microseconds(1);
         assert_eq!(lasting(more, 0), Err(Refusal::TooLong { minutes: 1_440 }));
-        assert_eq!(lasting(-Duration::microseconds(1), 0), Err(Refusal::EndsBeforeStart));
+        assert_eq!(
+            lasting(-Duration::microseconds(1), 0),
+            Err(Refusal::EndsBeforeStart)
+        );
     }
 
     #[test]
     fn a_break_takes_at_most_the_whole() {
-        assert_eq!(lasting(Duration::HOUR, 60).map(|span| span.worked_minutes), Ok(0));
+        assert_eq!(
+            lasting(Duration::HOUR, 60).map(|span| span.worked_minutes),
+            Ok(0)
+        );
         for out_of_range in [-1, 61, i32::MIN, i32::MAX] {
-            assert_eq!(lasting(Duration::HOUR, out_of_range), Err(Refusal::BreakTooLong));
+            assert_eq!(
+                lasting(Duration::HOUR, out_of_range),
+                Err(Refusal::BreakTooLong)
+            );
         }
     }
 
@@ -119,16 +143,30 @@ mod tests {
         let late = datetime!(2024-07-01 22:30 UTC);
         assert_eq!(day_in("Europe/Vienna", late), Ok(date!(2024 - 07 - 02)));
         assert_eq!(day_in("America/New_York", late), Ok(date!(2024 - 07 - 01)));
-        assert_eq!(day_in("Pacific/Kiritimati", datetime!(2024-06-30 10:00 UTC)), Ok(date!(2024 - 07 - 01)));
+        assert_eq!(
+            day_in("Pacific/Kiritimati", datetime!(2024-06-30 10:00 UTC)),
+            Ok(date!(2024 - 07 - 01))
+        );
         // Vienna is an hour ahead in winter and two in summer.
-        assert_eq!(day_in("Europe/Vienna", datetime!(2024-01-01 22:30 UTC)), Ok(date!(2024 - 01 - 01)));
+        assert_eq!(
+            day_in("Europe/Vienna", datetime!(2024-01-01 22:30 UTC)),
+            Ok(date!(2024 - 01 - 01))
+        );
     }
 
     #[test]
     fn only_iana_zones_are_known_and_each_has_one_spelling() {
-        let spelled = |name| Span::new(MORNING, MORNING, 0, name, LONGEST).map(|span| span.time_zone);
+        let spelled =
+            |name| Span::new(MORNING, MORNING, 0, name, LONGEST).map(|span| span.time_zone);
         assert_eq!(spelled("europe/vienna"), Ok("Europe/Vienna".to_owned()));
-        for unknown in ["", "CET+1", "Etc/Unknown", "Mars/Olympus", "+02:00", "../etc/passwd"] {
+        for unknown in [
+            "",
+            "CET+1",
+            "Etc/Unknown",
+            "Mars/Olympus",
+            "+02:00",
+            "../etc/passwd",
+        ] {
             assert_eq!(spelled(unknown), Err(Refusal::UnknownZone), "{unknown}");
         }
     }

@@ -39,7 +39,9 @@ impl Grouping {
             return None;
         }
         for (n, dimension) in dimensions.iter().enumerate() {
-            let clashes = |other: &Dimension| other == dimension || (other.is_period() && dimension.is_period());
+            let clashes = |other: &Dimension| {
+                other == dimension || (other.is_period() && dimension.is_period())
+            };
             if dimensions.iter().take(n).any(clashes) {
                 return None;
             }
@@ -64,9 +66,9 @@ pub struct Selection {
     /// Only entries of this consultant.
     pub consultant: Option<ConsultantId>,
     /// Only entries that count for this day or later.
-    pub from: Option<Date>,
+    pub from: Date,
     /// Only entries that count for a day before this one.
-    pub until: Option<Date>,
+    pub until: Date,
     /// What to group by.
     pub grouping: Grouping,
 }
@@ -95,12 +97,22 @@ mod tests {
 
     #[test]
     fn no_dimension_stands_twice_and_no_period_beside_another() {
-        for good in [&[][..], &[Month], &[Project, Week, Consultant], &[Consultant, Project]] {
+        for good in [
+            &[][..],
+            &[Month],
+            &[Project, Week, Consultant],
+            &[Consultant, Project],
+        ] {
             let slots = Grouping::new(good).map(|grouping| grouping.slots());
             let slots: Vec<_> = slots.unwrap().into_iter().flatten().collect();
             assert_eq!(slots, good);
         }
-        for bad in [&[Project, Project][..], &[Day, Month], &[Week, Project, Day], &[Project, Consultant, Day, Project]] {
+        for bad in [
+            &[Project, Project][..],
+            &[Day, Month],
+            &[Week, Project, Day],
+            &[Project, Consultant, Day, Project],
+        ] {
             assert_eq!(Grouping::new(bad), None, "{bad:?}");
         }
     }

@@ -44,6 +44,18 @@ pub enum Refusal {
     ConsultantInactive,
 }
 
+impl Refusal {
+    /// The field that breaks a rule by itself, if one does.
+    pub fn field(self) -> Option<&'static str> {
+        match self {
+            Self::EndsBeforeStart => Some("ended_at"),
+            Self::BreakTooLong => Some("break_minutes"),
+            Self::UnknownZone => Some("time_zone"),
+            Self::TooLong { .. } | Self::ProjectArchived | Self::ConsultantInactive => None,
+        }
+    }
+}
+
 /// Whether an entry is billed, as a caller says it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Billing {
@@ -134,8 +146,16 @@ pub struct Change {
 }
 
 /// The fields that an update may name.
-pub const MUTABLE: &[&str] =
-    &["project_id", "started_at", "ended_at", "break_minutes", "time_zone", "billable", "note", "external_id"];
+pub const MUTABLE: &[&str] = &[
+    "project_id",
+    "started_at",
+    "ended_at",
+    "break_minutes",
+    "time_zone",
+    "billable",
+    "note",
+    "external_id",
+];
 
 impl TimeEntry {
     /// A new entry at version 1, of a project and a consultant that go on.
@@ -185,7 +205,9 @@ impl TimeEntry {
         if change.names_time() {
             updated.span = self.span.changed(&change)?;
         }
-        if (updated.span.started_at, updated.span.ended_at) != (self.span.started_at, self.span.ended_at) {
+        if (updated.span.started_at, updated.span.ended_at)
+            != (self.span.started_at, self.span.ended_at)
+        {
             // What an import kept was history as it stood; new times obey the rule.
             updated.overlap_kept = false;
         }
@@ -232,7 +254,10 @@ impl TimeEntry {
             ("external_id", self.external_id != before.external_id),
             ("overlap_kept", self.overlap_kept != before.overlap_kept),
         ];
-        fields.into_iter().filter_map(|(name, differs)| differs.then_some(name)).collect()
+        fields
+            .into_iter()
+            .filter_map(|(name, differs)| differs.then_some(name))
+            .collect()
     }
 }
 
@@ -310,20 +335,41 @@ mod tests {
     #[test]
     fn nothing_is_recorded_for_an_archived_project_or_an_inactive_consultant() {
         let record = |project: &Project, consultant: &Consultant| {
-            TimeEntry::new(entry().id, new(Billing::AsProject), project, consultant, NINE).err()
+            TimeEntry::new(
+                entry().id,
+                new(Billing::AsProject),
+                project,
+                consultant,
+                NINE,
+            )
+            .err()
         };
         assert_eq!(record(&project(1), &kim()), None);
-        let archived = Project { active: false, ..project(1) };
+        let archived = Project {
+            active: false,
+            ..project(1)
+        };
         assert_eq!(record(&archived, &kim()), Some(Refusal::ProjectArchived));
-        let inactive = Consultant { active: false, ..kim() };
-        assert_eq!(record(&project(1), &inactive), Some(Refusal::ConsultantInactive));
+        let inactive = Consultant {
+            active: false,
+            ..kim()
+        };
+        assert_eq!(
+            record(&project(1), &inactive),
+            Some(Refusal::ConsultantInactive)
+        );
     }
 
     #[test]
     fn an_entry_is_billed_as_it_says_and_else_as_its_project_says() {
-        let internal = Project { billable: false, ..project(1) };
+        let internal = Project {
+            billable: false,
+            ..project(1)
+        };
         let billed = |billing, project: &Project| {
-            TimeEntry::new(entry().id, new(billing), project, &kim(), NINE).unwrap().billable
+            TimeEntry::new(entry().id, new(billing), project, &kim(), NINE)
+                .unwrap()
+                .billable
         };
         assert!(billed(Billing::AsProject, &project(1)));
         assert!(!billed(Billing::AsProject, &internal));
@@ -333,7 +379,10 @@ mod tests {
     #[test]
     fn an_update_tells_every_field_that_differs_those_that_follow_included() {
         let mut entry = entry();
-        let change = Change { ended_at: Some(NINE + Duration::minutes(90)), ..Change::default() };
+        let change = Change {
+            ended_at: Some(NINE + Duration::minutes(90)),
+            ..Change::default()
+        };
         let changed = entry.update(change.clone(), &project(1), None, NINE + Duration::DAY);
         assert_eq!(changed.unwrap(), ["ended_at", "worked_minutes"]);
         assert_eq!((entry.version, entry.updated_at), (2, NINE + Duration::DAY));
@@ -343,42 +392,91 @@ mod tests {
 
     #[test]
     fn an_entry_moves_only_between_projects_that_go_on() {
-        let to = Change { project_id: Some(project(2).id), ..Change::default() };
-        let archived = |id| Project { active: false, ..project(id) };
+        let to = Change {
+            project_id: Some(project(2).id),
+            ..Change::default()
+        };
+        let archived = |id| Project {
+            active: false,
+            ..project(id)
+        };
         let mut moved = entry();
         let refused = Err(Refusal::ProjectArchived);
-        assert_eq!(moved.update(to.clone(), &archived(1), Some(&project(2)), NINE), refused);
-        assert_eq!(moved.update(to.clone(), &project(1), Some(&archived(2)), NINE), refused);
+        assert_eq!(
+            moved.update(to.clone(), &archived(1), Some(&project(2)), NINE),
+            refused
+        );
+        assert_eq!(
+            moved.update(to.clone(), &project(1), Some(&archived(2)), NINE),
+            refused
+        );
         assert_eq!(moved, entry());
-        assert_eq!(moved.update(to, &project(1), Some(&project(2)), NINE), Ok(vec!["project_id"]));
+        assert_eq!(
+            moved.update(to, &project(1), Some(&project(2)), NINE),
+            Ok(vec!["project_id"])
+        );
     }
 
     #[test]
     fn a_kept_overlap_ends_with_a_change_of_the_times_and_with_no_other() {
-        let mut kept = TimeEntry { overlap_kept: true, ..entry() };
-        let note = Change { note: Some("reviewed".to_owned()), ..Change::default() };
+        let mut kept = TimeEntry {
+            overlap_kept: true,
+            ..entry()
+        };
+        let note = Change {
+            note: Some("reviewed".to_owned()),
+            ..Change::default()
+        };
         assert_eq!(kept.update(note, &project(1), None, NINE), Ok(vec!["note"]));
         assert!(kept.overlap_kept);
-        let later = Change { started_at: Some(NINE + Duration::MINUTE), ..Change::default() };
+        let later = Change {
+            started_at: Some(NINE + Duration::MINUTE),
+            ..Change::default()
+        };
         let changed = kept.update(later, &project(1), None, NINE).unwrap();
         assert_eq!(changed, ["started_at", "worked_minutes", "overlap_kept"]);
     }
 
     #[test]
     fn an_imported_entry_of_two_days_can_be_corrected_but_not_grow() {
-        let two_days = Span::new(NINE, NINE + 2 * Duration::DAY, 0, "UTC", 2 * Duration::DAY).unwrap();
-        let mut long = TimeEntry { span: two_days, ..entry() };
-        let pause = Change { break_minutes: Some(60), ..Change::default() };
-        assert_eq!(long.update(pause, &project(1), None, NINE), Ok(vec!["break_minutes", "worked_minutes"]));
-        let longer = Change { ended_at: Some(NINE + 3 * Duration::DAY), ..Change::default() };
-        assert_eq!(long.update(longer, &project(1), None, NINE), Err(Refusal::TooLong { minutes: 2_880 }));
+        let two_days =
+            Span::new(NINE, NINE + 2 * Duration::DAY, 0, "UTC", 2 * Duration::DAY).unwrap();
+        let mut long = TimeEntry {
+            span: two_days,
+            ..entry()
+        };
+        let pause = Change {
+            break_minutes: Some(60),
+            ..Change::default()
+        };
+        assert_eq!(
+            long.update(pause, &project(1), None, NINE),
+            Ok(vec!["break_minutes", "worked_minutes"])
+        );
+        let longer = Change {
+            ended_at: Some(NINE + 3 * Duration::DAY),
+            ..Change::default()
+        };
+        assert_eq!(
+            long.update(longer, &project(1), None, NINE),
+            Err(Refusal::TooLong { minutes: 2_880 })
+        );
     }
 
     #[test]
     fn nothing_is_deleted_from_an_archived_project() {
-        let archived = Project { active: false, ..project(1) };
-        assert_eq!(entry().delete(&archived, NINE), Err(Refusal::ProjectArchived));
-        assert_eq!(entry().delete(&project(1), NINE).map(|last| last.version), Ok(2));
+        let archived = Project {
+            active: false,
+            ..project(1)
+        };
+        assert_eq!(
+            entry().delete(&archived, NINE),
+            Err(Refusal::ProjectArchived)
+        );
+        assert_eq!(
+            entry().delete(&project(1), NINE).map(|last| last.version),
+            Ok(2)
+        );
     }
 
     prop_compose! {

@@ -122,7 +122,12 @@ grant select, insert, delete, update (client_id, closed) on ledger.project to {r
 create view ledger.open_project with (security_invoker) as select * from ledger.project where not closed;
 grant select on ledger.open_project to {run}_app;
 
+create function ledger.keep_slug() returns trigger language plpgsql as $$ begin return new; end $$;
+create trigger keep_slug before update on ledger.tenant for each row execute function ledger.keep_slug();
+reset role;
+
 -- One round trip for a hot read: sets the context, reads, restores.
+-- Made by the administrator: the setting in its definition takes a right that the owner lacks.
 create function ledger.find_client(tenant uuid, wanted uuid) returns setof ledger.client
     language plpgsql volatile
     set app.current_tenant_id = ''
@@ -132,17 +137,14 @@ begin
     return query select * from ledger.client where tenant_id = tenant and id = wanted;
 end
 $$;
+alter function ledger.find_client owner to {run}_owner;
 revoke execute on function ledger.find_client from public;
 grant execute on function ledger.find_client to {run}_app;
-
-create function ledger.keep_slug() returns trigger language plpgsql as $$ begin return new; end $$;
-create trigger keep_slug before update on ledger.tenant for each row execute function ledger.keep_slug();
-reset role;
 
 insert into ledger.feature_flag values ('timers', true);
 insert into ledger.tenant values
     ('11111111-1111-7111-8111-111111111111', 'acme'), ('22222222-2222-7222-8222-222222222222', 'globex');
-insert into ledger.client select tenant_id, tenant_id, 'C-1' from ledger.tenant;
+insert into ledger.client select tenant_id, tenant_id, slug from ledger.tenant;
 insert into ledger.project (tenant_id, id, client_id) select tenant_id, tenant_id, tenant_id from ledger.tenant;
 insert into ledger.time_entry
 select tenant_id, tenant_id, tenant_id, tstzrange('2026-01-05 09:00+00', '2026-01-05 10:00+00') from ledger.tenant;

@@ -30,10 +30,17 @@ struct Row {
 
 impl From<Row> for Alert {
     fn from(row: Row) -> Self {
-        let acknowledged = match (row.acknowledged_kind, row.acknowledged_id, row.acknowledged_at) {
-            (Some(actor_kind), Some(actor_id), Some(at)) => {
-                Some(Acknowledgement { actor_kind, actor_id, at, note: row.acknowledge_note })
-            }
+        let acknowledged = match (
+            row.acknowledged_kind,
+            row.acknowledged_id,
+            row.acknowledged_at,
+        ) {
+            (Some(actor_kind), Some(actor_id), Some(at)) => Some(Acknowledgement {
+                actor_kind,
+                actor_id,
+                at,
+                note: row.acknowledge_note,
+            }),
             _ => None,
         };
         Self {
@@ -131,7 +138,11 @@ pub(crate) async fn lock(tx: &mut Tx, id: AlertId) -> Result<Alert, Error> {
 
 /// Stores who acknowledged an alert.
 #[tracing::instrument(name = "db.alert.acknowledge", skip_all, fields(alert.id = %alert.id))]
-pub(crate) async fn acknowledge(tx: &mut Tx, alert: &Alert, by: &Acknowledgement) -> Result<(), Error> {
+pub(crate) async fn acknowledge(
+    tx: &mut Tx,
+    alert: &Alert,
+    by: &Acknowledgement,
+) -> Result<(), Error> {
     sqlx::query(
         "update audit.alert set \
              state = 'acknowledged', acknowledged_kind = $3, acknowledged_id = $4, acknowledged_at = $5, \
@@ -200,7 +211,11 @@ struct OperatorRow {
 
 impl From<OperatorRow> for OperatorAlert {
     fn from(row: OperatorRow) -> Self {
-        Self { tenant: TenantId::new(row.tenant_id), alert: row.row.into(), parties: row.parties.into() }
+        Self {
+            tenant: TenantId::new(row.tenant_id),
+            alert: row.row.into(),
+            parties: row.parties.into(),
+        }
     }
 }
 
@@ -228,7 +243,9 @@ pub(crate) async fn list_of_all(
         query.push(" and a.tenant_id = ").push_bind(tenant.uuid());
     }
     if let Some(acknowledged) = acknowledged {
-        query.push(" and a.state = ").push_bind(state_text(acknowledged));
+        query
+            .push(" and a.state = ")
+            .push_bind(state_text(acknowledged));
     }
     query.push(" order by a.id desc limit ").push_bind(limit);
     let rows: Vec<OperatorRow> = query.build_query_as().fetch_all(session).await?;
@@ -285,12 +302,18 @@ pub(crate) async fn take_due(
 
 /// Notes that the receiver has accepted an alert. For the operator's role.
 #[tracing::instrument(name = "db.alert.delivered", skip_all, fields(alert.id = %id))]
-pub(crate) async fn delivered(session: &mut Session, tenant: Uuid, id: AlertId) -> Result<(), Error> {
-    sqlx::query("update audit.alert set delivery_state = 'delivered' where tenant_id = $1 and id = $2")
-        .bind(tenant)
-        .bind(id)
-        .execute(session)
-        .await?;
+pub(crate) async fn delivered(
+    session: &mut Session,
+    tenant: Uuid,
+    id: AlertId,
+) -> Result<(), Error> {
+    sqlx::query(
+        "update audit.alert set delivery_state = 'delivered' where tenant_id = $1 and id = $2",
+    )
+    .bind(tenant)
+    .bind(id)
+    .execute(session)
+    .await?;
     Ok(())
 }
 

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use kit::TenantId;
 use kit::Tx;
 use kit::ctx::Actor;
 use kit::db::{ExemptTx, Session};
-use kit::TenantId;
 use sqlx::FromRow;
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -42,7 +42,11 @@ pub(crate) async fn register(tx: &mut Tx, kinds: &BTreeMap<Uuid, &str>) -> Resul
 
 /// Keeps misses of the tenant's callers until they are judged.
 #[tracing::instrument(name = "db.miss.insert", skip_all)]
-pub(crate) async fn insert_misses(tx: &mut Tx, misses: &[Miss<'_>], now: OffsetDateTime) -> Result<(), Error> {
+pub(crate) async fn insert_misses(
+    tx: &mut Tx,
+    misses: &[Miss<'_>],
+    now: OffsetDateTime,
+) -> Result<(), Error> {
     sqlx::query(
         "insert into audit.miss \
              (tenant_id, event_id, kind, resource_id, actor_kind, actor_id, method, occurred_at, traceparent, received_at) \
@@ -135,8 +139,18 @@ pub(crate) async fn forget(tx: &mut ExemptTx, attempts: &[Attempt]) -> Result<()
         "delete from audit.miss m using unnest($1::uuid[], $2::uuid[]) as e (tenant_id, event_id) \
          where m.tenant_id = e.tenant_id and m.event_id = e.event_id",
     )
-    .bind(attempts.iter().map(|attempt| attempt.offender.uuid()).collect::<Vec<_>>())
-    .bind(attempts.iter().map(|attempt| attempt.miss_id).collect::<Vec<_>>())
+    .bind(
+        attempts
+            .iter()
+            .map(|attempt| attempt.offender.uuid())
+            .collect::<Vec<_>>(),
+    )
+    .bind(
+        attempts
+            .iter()
+            .map(|attempt| attempt.miss_id)
+            .collect::<Vec<_>>(),
+    )
     .execute(&mut **tx)
     .await?;
     Ok(())

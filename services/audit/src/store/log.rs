@@ -23,7 +23,9 @@ pub(crate) async fn lock(tx: &mut Tx, log: Log) -> Result<Head, Error> {
     .bind(Head::START.hash.as_slice())
     .execute(&mut **tx)
     .await?;
-    locked_head(tx, log).await?.ok_or_else(|| kit::Error::internal("a chain that was made is not there").into())
+    locked_head(tx, log)
+        .await?
+        .ok_or_else(|| kit::Error::internal("a chain that was made is not there").into())
 }
 
 async fn locked_head(tx: &mut Tx, log: Log) -> Result<Option<Head>, Error> {
@@ -55,11 +57,12 @@ pub(crate) async fn move_to(tx: &mut Tx, log: Log, head: &Head) -> Result<(), Er
 /// The sequence of the last record that the tenant can read.
 #[tracing::instrument(name = "db.chain.get", skip_all)]
 pub(crate) async fn last_sequence(tx: &mut Tx) -> Result<i64, Error> {
-    let sequence: Option<i64> =
-        sqlx::query_scalar("select last_sequence from audit.chain where tenant_id = $1 and not operator_only")
-            .bind(tx.tenant().uuid())
-            .fetch_optional(&mut **tx)
-            .await?;
+    let sequence: Option<i64> = sqlx::query_scalar(
+        "select last_sequence from audit.chain where tenant_id = $1 and not operator_only",
+    )
+    .bind(tx.tenant().uuid())
+    .fetch_optional(&mut **tx)
+    .await?;
     Ok(sequence.unwrap_or_default())
 }
 

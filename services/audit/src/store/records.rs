@@ -43,7 +43,10 @@ struct Row {
 
 impl From<Row> for Record {
     fn from(row: Row) -> Self {
-        let resource = Resource { kind: row.resource_kind, id: row.resource_id };
+        let resource = Resource {
+            kind: row.resource_kind,
+            id: row.resource_id,
+        };
         let is_about_a_resource = !resource.kind.is_empty() || resource.id.is_some();
         Self {
             tenant: TenantId::new(row.tenant_id),
@@ -76,7 +79,12 @@ fn severity(number: i16) -> Severity {
 
 /// Records of the tenant with a sequence above `after`, in order. What is for the operator alone is never among them.
 #[tracing::instrument(name = "db.record.list", skip_all)]
-pub(crate) async fn list(tx: &mut Tx, filter: &Filter, after: i64, limit: i64) -> Result<Vec<Record>, Error> {
+pub(crate) async fn list(
+    tx: &mut Tx,
+    filter: &Filter,
+    after: i64,
+    limit: i64,
+) -> Result<Vec<Record>, Error> {
     let tenant = tx.tenant().uuid();
     let mut query = QueryBuilder::new(
         "select tenant_id, operator_only, sequence, id, event_id, type, category, severity, actor_kind, actor_id, \
@@ -84,11 +92,17 @@ pub(crate) async fn list(tx: &mut Tx, filter: &Filter, after: i64, limit: i64) -
                 body, hash \
          from audit.record r where not operator_only and tenant_id = ",
     );
-    query.push_bind(tenant).push(" and sequence > ").push_bind(after);
+    query
+        .push_bind(tenant)
+        .push(" and sequence > ")
+        .push_bind(after);
     if let Some(from) = filter.from {
         // Sequences follow the time of recording: this finds the place to begin by one look into an index.
         query.push(" and sequence >= (select sequence from audit.record where not operator_only and tenant_id = ");
-        query.push_bind(tenant).push(" and recorded_at >= ").push_bind(from - CLOCKS_DIFFER);
+        query
+            .push_bind(tenant)
+            .push(" and recorded_at >= ")
+            .push_bind(from - CLOCKS_DIFFER);
         query.push(" order by recorded_at, sequence limit 1)");
     }
     push_filter(&mut query, filter);
@@ -163,14 +177,28 @@ pub(crate) async fn list_of_all(
          where (r.tenant_id, r.operator_only, r.sequence) > (",
     );
     let (after_tenant, after_log, after_sequence) = after;
-    query.push_bind(after_tenant).push(", ").push_bind(after_log).push(", ").push_bind(after_sequence).push(")");
+    query
+        .push_bind(after_tenant)
+        .push(", ")
+        .push_bind(after_log)
+        .push(", ")
+        .push_bind(after_sequence)
+        .push(")");
     if let Some(tenant) = tenant {
         query.push(" and r.tenant_id = ").push_bind(tenant.uuid());
     }
     push_filter(&mut query, filter);
-    query.push(" order by r.tenant_id, r.operator_only, r.sequence limit ").push_bind(limit);
+    query
+        .push(" order by r.tenant_id, r.operator_only, r.sequence limit ")
+        .push_bind(limit);
     let rows: Vec<OperatorRow> = query.build_query_as().fetch_all(session).await?;
-    Ok(rows.into_iter().map(|it| OperatorRecord { record: it.row.into(), parties: it.parties.into() }).collect())
+    Ok(rows
+        .into_iter()
+        .map(|it| OperatorRecord {
+            record: it.row.into(),
+            parties: it.parties.into(),
+        })
+        .collect())
 }
 
 /// Adds what a filter asks of the record `r`.
@@ -182,7 +210,9 @@ fn push_filter(query: &mut QueryBuilder<Postgres>, filter: &Filter) {
         query.push(" and r.occurred_at < ").push_bind(until);
     }
     // As a constant, the category leads to the index of the security log. Domain records are all of severity 1.
-    if filter.category == Some(Category::Security) || filter.min_severity.is_some_and(|severity| severity > 1) {
+    if filter.category == Some(Category::Security)
+        || filter.min_severity.is_some_and(|severity| severity > 1)
+    {
         query.push(" and r.category = 'security'");
     }
     if filter.category == Some(Category::Domain) {
@@ -198,7 +228,9 @@ fn push_filter(query: &mut QueryBuilder<Postgres>, filter: &Filter) {
         query.push(" and r.actor_id = ").push_bind(actor_id.clone());
     }
     if let Some(kind) = &filter.resource_kind {
-        query.push(" and r.resource_kind = ").push_bind(kind.clone());
+        query
+            .push(" and r.resource_kind = ")
+            .push_bind(kind.clone());
     }
     if let Some(id) = filter.resource_id {
         query.push(" and r.resource_id = ").push_bind(id);

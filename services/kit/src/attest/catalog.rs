@@ -167,6 +167,16 @@ foreign_key as (
     where f.contype = 'f' and f.conparentid = 0
       and (f.conrelid in (select oid from stored) or f.confrelid in (select oid from stored))
 ),
+-- Exclusion constraints with the columns that they compare by =.
+exclusion as (
+    select b.oid, b.object, b.tenant, b.is_partition, x.conname, x.conparentid <> 0 as is_copy,
+           pg_partition_root(b.oid) as root, pg_get_constraintdef(x.oid) as definition,
+           array(select e.attnum
+                 from unnest(x.conkey, x.conexclop) as e (attnum, operator)
+                 join pg_operator o on o.oid = e.operator and o.oprname = '=') as equal
+    from bound b
+    join pg_constraint x on x.conrelid = b.oid and x.contype = 'x'
+),
 -- Functions of the schemas. Text of a body is in prosrc, or parsed in prosqlbody.
 routine as (
     select s.schema, p.oid, p.oid::regprocedure::text as object, p.prosecdef, p.proconfig, p.provolatile, p.prorettype,

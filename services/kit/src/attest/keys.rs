@@ -23,46 +23,34 @@ pub(super) const RULES: &[Rule] = &[
     // The order of the columns does not matter to what an exclusion constraint compares.
     error(
         "exclusion-not-by-tenant",
-        "select b.object, format('the exclusion constraint %s spans tenants', x.conname),
+        "select x.object, format('the exclusion constraint %s spans tenants', x.conname),
                 format('add `%I with =` to it', $1 ->> 'tenant_column')
-         from bound b
-         join pg_constraint x on x.conrelid = b.oid and x.contype = 'x' and x.conparentid = 0
-         where not exists (select from unnest(x.conkey, x.conexclop) as e (attnum, operator)
-                           join pg_operator o on o.oid = e.operator
-                           where e.attnum = b.tenant and o.oprname = '=')",
+         from exclusion x where not x.is_copy and x.tenant <> all(x.equal)",
     ),
     // A constraint on one partition compares only the rows of that partition. It is complete when two rows that could
     // conflict always share a partition (its equal columns include the partition key), and every partition has it.
     error(
         "exclusion-incomplete",
-        "select b.object, format('the exclusion constraint %s misses rows of other partitions', x.conname),
+        "select x.object, format('the exclusion constraint %s misses rows of other partitions', x.conname),
                 'partition by columns that it compares with ='
-         from bound b
-         join pg_constraint x on x.conrelid = b.oid and x.contype = 'x' and x.conparentid = 0
-         where b.is_partition
-           and exists (select from pg_partition_ancestors(b.oid) h
+         from exclusion x
+         where x.is_partition and not x.is_copy
+           and exists (select from pg_partition_ancestors(x.oid) h
                        join pg_partitioned_table t on t.partrelid = h.relid
                        cross join unnest(t.partattrs::int2[]) as k (attnum)
-                       where h.relid <> b.oid
-                         and not exists (select from unnest(x.conkey, x.conexclop) as e (attnum, operator)
-                                         join pg_operator o on o.oid = e.operator and o.oprname = '='
-                                         join pg_attribute mine on mine.attrelid = b.oid and mine.attnum = e.attnum
+                       where h.relid <> x.oid
+                         and not exists (select from pg_attribute mine
                                          join pg_attribute theirs
                                              on theirs.attrelid = h.relid and theirs.attnum = k.attnum
-                                         where mine.attname = theirs.attname))
+                                         where mine.attrelid = x.oid and mine.attnum = any(x.equal)
+                                           and mine.attname = theirs.attname))
          union all
-         select leaf.relid::regclass::text, format('lacks the exclusion constraint that %s has', min(x.object)),
+         select leaf.relid::regclass::text, format('lacks the exclusion constraint that %s has', x.object),
                 format('alter table %s add %s', leaf.relid::regclass, x.definition)
-         from (select b.object, pg_partition_root(b.oid) as root, pg_get_constraintdef(x.oid) as definition
-               from bound b
-               join pg_constraint x on x.conrelid = b.oid and x.contype = 'x' and x.conparentid = 0
-               where b.is_partition) x
+         from (select root, definition, min(object) as object from exclusion where is_partition group by 1, 2) x
          cross join pg_partition_tree(x.root) leaf
-         where leaf.isleaf
-           and not exists (select from pg_constraint o
-                           where o.conrelid = leaf.relid and o.contype = 'x'
-                             and pg_get_constraintdef(o.oid) = x.definition)
-         group by leaf.relid, x.definition",
+         where leaf.isleaf and leaf.relid in (select oid from bound)
+           and not exists (select from exclusion o where o.oid = leaf.relid and o.definition = x.definition)",
     ),
     warning(
         "tenant-index-missing",
@@ -95,10 +83,14 @@ pub(super) const RULES: &[Rule] = &[
     error(
         "foreign-key-off",
         "select f.object, format('the foreign key %s is not enforced', f.conname),
-                format('alter table %s enable trigger all; or alter constraint %I enforced', f.object, f.conname)
-         from foreign_key f
-         where f.unenforced
-            or exists (select from pg_trigger t where t.tgconstraint = f.oid and t.tgenabled <> 'O')",
+                format('alter table %s alter constraint %I enforced', f.object, f.conname)
+         from foreign_key f where f.unenforced
+         union all
+         select distinct b.object, format('the foreign key %s is not enforced', f.conname),
+                format('alter table %s enable trigger all', b.object)
+         from bound b
+         join pg_trigger t on t.tgrelid = b.oid and t.tgenabled not in ('O', 'A')
+         join pg_constraint f on f.oid = t.tgconstraint and f.contype = 'f'",
     ),
     warning(
         "foreign-key-not-valid",

@@ -31,6 +31,7 @@ pub(super) const RULES: &[Rule] = &[
                        p.polname, p.object, min(c.expression))
          from policy p cross join context c
          where p.permissive
+           and (p.role_oid = 0 or exists (select from running r where r.schema = p.schema and r.oid = p.role_oid))
            and not exists (select from exemption e
                            where (e.schema, e.role, e.name, e.command) = (p.schema, p.role, p.name, p.command))
            and ((p.command <> 'insert' and p.seen <> coalesce(c.expression, ''))

@@ -77,7 +77,16 @@ pub(crate) async fn list(
     Ok(rows.into_iter().map(TimeEntry::from).collect())
 }
 
-fn page(tx: &Tx, stretch: Stretch, sql: &'static str) -> QueryAs<'static, Postgres, Row, PgArguments> {
+fn page(
+    tx: &Tx,
+    stretch: Stretch,
+    sql: &'static str,
+) -> QueryAs<'static, Postgres, Row, PgArguments> {
     let (started_at, id) = stretch.after;
-    query_as(sql).bind(tx.tenant().uuid()).bind(started_at).bind(id).bind(stretch.until).bind(stretch.limit)
+    query_as(sql)
+        .bind(tx.tenant().uuid())
+        .bind(started_at)
+        .bind(id)
+        .bind(stretch.until)
+        .bind(stretch.limit)
 }

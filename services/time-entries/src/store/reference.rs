@@ -63,12 +63,17 @@ pub(crate) async fn find(tx: &mut Tx, named: &Named) -> Result<References, Error
 
 /// The consultants that have a subject: one, or two while the events of a handover cross.
 #[tracing::instrument(name = "db.consultant.find_by_subject", skip_all)]
-pub(crate) async fn find_by_subject(tx: &mut Tx, subject: &str) -> Result<Vec<ConsultantId>, Error> {
-    let ids = sqlx::query_scalar("select id from time_entries.consultant where tenant_id = $1 and subject = $2")
-        .bind(tx.tenant().uuid())
-        .bind(subject)
-        .fetch_all(&mut **tx)
-        .await?;
+pub(crate) async fn find_by_subject(
+    tx: &mut Tx,
+    subject: &str,
+) -> Result<Vec<ConsultantId>, Error> {
+    let ids = sqlx::query_scalar(
+        "select id from time_entries.consultant where tenant_id = $1 and subject = $2",
+    )
+    .bind(tx.tenant().uuid())
+    .bind(subject)
+    .fetch_all(&mut **tx)
+    .await?;
     Ok(ids)
 }
 

@@ -68,7 +68,10 @@ struct LockedRow {
 
 /// Reads and locks an entry, with its project: the lock orders the events of one aggregate.
 #[tracing::instrument(name = "db.time_entry.lock", skip_all, fields(time_entry.id = %id))]
-pub(crate) async fn lock(tx: &mut Tx, id: TimeEntryId) -> Result<Option<(TimeEntry, Project)>, Error> {
+pub(crate) async fn lock(
+    tx: &mut Tx,
+    id: TimeEntryId,
+) -> Result<Option<(TimeEntry, Project)>, Error> {
     let row: Option<LockedRow> = sqlx::query_as(
         "select e.id, e.project_id, e.consultant_id, e.started_at, e.ended_at, e.break_minutes, e.worked_minutes, \
                 e.worked_on, e.time_zone, e.billable, e.note, e.external_id, e.overlap_kept, e.version, e.created_at, \

@@ -1,0 +1,126 @@
+//! Judges misses: an id that a caller did not find, and that is another tenant's, is an attempt across tenants.
+//!
+//! Invariant: each side is written in a transaction of its own tenant, and the miss is forgotten after both; whatever
+//! ends in between is done again and changes nothing more.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use kit::ctx::Clock;
+use kit::db::ExemptDb;
+use kit::error::chain;
+use kit::tasks::Tasks;
+use kit::{Db, TenantId};
+
+use crate::alert::Trigger;
+use crate::attempt::{Attempt, SERVICE};
+use crate::error::Error;
+use crate::record::Log;
+use crate::recorder::Recorder;
+use crate::store;
+
+/// Attempts written at once.
+const BATCH: i64 = 500;
+/// How long a miss is looked at again: the registry trails the events.
+const PATIENCE: time::Duration = time::Duration::seconds(60);
+/// Between two looks that were asked for: what comes in a burst is judged together.
+const BREATH: Duration = Duration::from_millis(50);
+
+/// The task. Replicas may run it side by side.
+pub(crate) struct Promoter {
+    pub(crate) exempt: ExemptDb,
+    pub(crate) db: Db,
+    pub(crate) recorder: Recorder,
+    pub(crate) clock: Clock,
+    pub(crate) tasks: Tasks,
+}
+
+impl Promoter {
+    /// Runs until the process stops.
+    pub(crate) async fn run(self) {
+        let mut appended = self.recorder.listen();
+        let mut second = tokio::time::interval(Duration::from_secs(1));
+        second.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            let outcome = tokio::select! {
+                () = self.tasks.stopping() => return,
+                _ = second.tick() => self.promote_and_expire().await,
+                Ok(()) = appended.changed() => {
+                    self.tasks.pause(BREATH).await;
+                    self.promote().await
+                }
+            };
+            if let Err(error) = outcome {
+                tracing::warn!(error = %chain(&error), "misses could not be judged and will be again");
+                self.tasks.pause(Duration::from_secs(1)).await;
+            }
+        }
+    }
+
+    async fn promote_and_expire(&self) -> Result<(), Error> {
+        self.promote().await?;
+        let mut tx = self.exempt.begin().await?;
+        store::attempts::expire(&mut tx, self.clock.now() - PATIENCE).await?;
+        Ok(tx.commit().await?)
+    }
+
+    /// Writes every attempt that is found, the oldest first.
+    #[tracing::instrument(name = "audit.promote", skip_all)]
+    async fn promote(&self) -> Result<(), Error> {
+        loop {
+            let attempts = store::attempts::list(&mut self.exempt.reader().await?, BATCH).await?;
+            if attempts.is_empty() {
+                return Ok(());
+            }
+            // The offender's record first: whoever reads the victim's alert can look it up.
+            for (tenant, group) in grouped(&attempts, |attempt| attempt.offender) {
+                self.write(tenant, &group, Log::Operator).await?;
+            }
+            for (tenant, group) in grouped(&attempts, |attempt| attempt.victim) {
+                self.write(tenant, &group, Log::Tenant).await?;
+            }
+            let mut tx = self.exempt.begin().await?;
+            store::attempts::forget(&mut tx, &attempts).await?;
+            tx.commit().await?;
+            self.recorder.committed();
+        }
+    }
+
+    /// Writes one side of attempts, those of them that are not written yet.
+    async fn write(&self, tenant: TenantId, attempts: &[&Attempt], log: Log) -> Result<(), Error> {
+        let ctx = self.exempt.ctx_for(tenant, SERVICE, self.clock.clone());
+        let mut tx = self.db.begin(&ctx).await?;
+        let ids: Vec<_> = attempts.iter().map(|attempt| attempt.event_id()).collect();
+        let fresh = store::attempts::claim(&mut tx, &ids).await?;
+        let fresh: Vec<&Attempt> = attempts
+            .iter()
+            .copied()
+            .filter(|attempt| fresh.contains(&attempt.event_id()))
+            .collect();
+        if fresh.is_empty() {
+            return Ok(());
+        }
+        let entries = fresh.iter().map(|attempt| match log {
+            Log::Operator => attempt.offenders_entry(ctx.clock().new_uuid()),
+            Log::Tenant => attempt.victims_entry(ctx.clock().new_uuid()),
+        });
+        self.recorder.append(&ctx, &mut tx, log, entries).await?;
+        if log == Log::Tenant {
+            self.recorder
+                .alert(&ctx, &mut tx, &Trigger::of_attempts(fresh))
+                .await?;
+        }
+        Ok(tx.commit().await?)
+    }
+}
+
+fn grouped(
+    attempts: &[Attempt],
+    by: impl Fn(&Attempt) -> TenantId,
+) -> BTreeMap<TenantId, Vec<&Attempt>> {
+    let mut groups: BTreeMap<TenantId, Vec<&Attempt>> = BTreeMap::new();
+    for attempt in attempts {
+        groups.entry(by(attempt)).or_default().push(attempt);
+    }
+    groups
+}

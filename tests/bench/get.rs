@@ -1,0 +1,83 @@
+//! Reading one project: `GetProject` beside the ways in which PostgreSQL can be asked for the row under its policy.
+
+use proto::projects::v1::GetProjectRequest;
+use proto::projects::v1::project_service_client::ProjectServiceClient;
+use sqlx::AssertSqlSafe;
+use tonic::Status;
+use tonic::transport::Channel;
+
+use crate::Bench;
+use crate::cpu::Used;
+use crate::load::{Call, Caller, closed_loop};
+use crate::pgbench::{CONTEXT, together};
+use crate::report::{OURS, Report};
+use crate::seed::{PROJECT_PREFIX, PROJECTS};
+
+/// The columns that the projects service reads of a project.
+pub(crate) const COLUMNS: &str = "id, client_id, code, display_name, billable, budget_minutes, budget_minor, \
+    budget_currency, start_date, end_date, archived, version, created_at, updated_at";
+/// A project by chance.
+const CHOOSE: &str = "\\set n random(:first, :last)\n";
+
+/// A way to read under the policy, and how it is called in the report.
+#[derive(Clone, Copy)]
+enum Way {
+    /// The tenant is a setting of the session, so that a call is the statement alone: what RLS itself costs.
+    SessionContext,
+    OneSync,
+    FourRoundTrips,
+    Function,
+}
+
+const WAYS: [Way; 4] = [Way::SessionContext, Way::OneSync, Way::FourRoundTrips, Way::Function];
+
+impl Way {
+    fn name(self) -> &'static str {
+        match self {
+            Self::SessionContext => "bare select",
+            Self::OneSync => "context and select, one Sync",
+            Self::FourRoundTrips => "four round trips",
+            Self::Function => "function, one statement",
+        }
+    }
+
+    /// A script that reads the project, and wraps the statement as `around` says.
+    fn script(self, around: impl Fn(&str) -> String) -> String {
+        let id = format!("('{PROJECT_PREFIX}' || :n::text)::uuid");
+        let row = around(&format!("select {COLUMNS} from projects.project where tenant_id = :tenant and id = {id}"));
+        let body = match self {
+            Self::SessionContext => format!("{row};"),
+            Self::OneSync => together(&[CONTEXT, &format!("{row};")]),
+            Self::FourRoundTrips => format!("begin;\n{CONTEXT}\n{row};\ncommit;"),
+            Self::Function => {
+                around(&format!("select {COLUMNS} from projects.bench_get_project(:tenant, {id})")) + ";"
+            }
+        };
+        format!("{CHOOSE}{body}\n")
+    }
+}
+
+/// Makes the function, and sees that every way reads its row.
+pub(crate) async fn prepare(bench: &Bench) -> anyhow::Result<()> {
+    // It restores the caller's context at its end, and can do nothing that its caller could not.
+    let function = "
+        set role projects_owner;
+        create function projects.bench_get_project(tenant uuid, project uuid) returns setof projects.project
+            language plpgsql volatile security invoker rows 1
+            set app.current_tenant_id = ''
+        as $$
+        begin
+            perform set_config('app.current_tenant_id', tenant::text, true);
+            return query select * from projects.project as p where p.tenant_id = tenant and p.id = project;
+        end
+        $$;
+        revoke execute on function projects.bench_get_project from public;
+        grant execute on function projects.bench_get_project to projects_app;";
+    let mut admin = bench.system.admin().await?;
+    sqlx::raw_sql(AssertSqlSafe(function)).execute(&mut admin).await?;
+    for way in WAYS {
+        let script = way.script(|row| format!("select 1 / count(*) from ({row}) as found"));
+        bench.pgbench.check(&script, &variables(bench)).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,169 @@
+//! The bench: what the services reach on this machine, beside the limit that PostgreSQL and NATS set them there.
+//!
+//! Invariants: a figure and its limit come from the same run, in turns, with every commit synced to disk;
+//! a call or a statement that fails fails the run.
+
+mod cpu;
+mod create;
+mod get;
+mod import;
+mod list;
+mod load;
+mod pgbench;
+mod relay;
+mod report;
+mod seed;
+mod system;
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use catalyst::stack::PostgresChoice;
+use clap::Parser;
+use indicatif::{ProgressBar, ProgressStyle};
+use tokio::runtime::{Builder, Runtime};
+
+use crate::load::Callers;
+use crate::pgbench::Pgbench;
+use crate::report::Report;
+use crate::seed::Firm;
+use crate::system::System;
+
+/// Measures the services of this build on servers of its own, beside the limits of PostgreSQL and NATS.
+#[derive(Debug, Parser)]
+#[command(name = "bench")]
+struct Options {
+    /// What to measure.
+    #[arg(value_enum)]
+    what: What,
+    /// How often each figure is taken, in turns with its limits.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: u32,
+    /// How long each figure is taken in a round, in seconds.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..))]
+    seconds: u64,
+    /// Callers at the same time; each calls again as soon as it has its answer.
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=100))]
+    clients: u16,
+    /// auto, system or bundled.
+    #[arg(long, default_value = "auto")]
+    postgres: PostgresChoice,
+    /// Writes every figure of every round to this file as JSON.
+    #[arg(long)]
+    json: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum What {
+    /// Everything below.
+    All,
+    /// Reading one project.
+    Get,
+    /// Reading a page of 50 projects.
+    List,
+    /// Creating a project.
+    Create,
+    /// Importing time entries.
+    Import,
+    /// Moving events from the outbox to the broker.
+    Relay,
+}
+
+/// What every measure needs.
+struct Bench {
+    system: System,
+    firms: Vec<Arc<Firm>>,
+    callers: Callers,
+    pgbench: Pgbench,
+    time: Duration,
+}
+
+fn main() -> anyhow::Result<()> {
+    let options = Options::parse();
+    // Fails only when it is installed already.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let telemetry = kit::telemetry::start(&kit::settings::TelemetrySettings {
+        otlp_endpoint: None,
+        log: "info".to_owned(),
+        log_format: kit::settings::LogFormat::Json,
+    })?;
+    let progress = ProgressBar::new_spinner();
+    progress.set_style(ProgressStyle::with_template("{spinner} {elapsed_precise} {msg}")?);
+    progress.enable_steady_tick(Duration::from_millis(200));
+    let say = |what: &str| progress.set_message(what.to_owned());
+
+    // The callers have threads of their own, so that the services' processor time can be told apart.
+    let services = runtime(cpu::SERVICES)?;
+    let load = runtime("load")?;
+    let system = System::start(options.postgres.clone(), telemetry.registry(), &say);
+    let system = services.block_on(system)?;
+    let outcome = load.block_on(async {
+        tokio::select! {
+            outcome = measure(system, &options, &say) => outcome,
+            interrupt = tokio::signal::ctrl_c() => Err(interrupt.err().map_or_else(|| anyhow::anyhow!("interrupted"), Into::into)),
+        }
+    });
+    progress.finish_and_clear();
+    let (system, report) = outcome?;
+    services.block_on(system.stop())?;
+    if let Some(path) = &options.json {
+        let file = std::fs::File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
+        serde_json::to_writer_pretty(file, &report.json())?;
+    }
+    writeln!(std::io::stdout(), "{report}").context("cannot write to standard output")
+}
+
+fn runtime(name: &str) -> std::io::Result<Runtime> {
+    Builder::new_multi_thread().thread_name(name).enable_all().build()
+}
+
+async fn measure(system: System, options: &Options, say: &dyn Fn(&str)) -> anyhow::Result<(System, Report)> {
+    say("loading the data");
+    let firms = seed::load(&system).await?;
+    let bench = Bench {
+        callers: Callers::new(&system, &firms, options.clients)?,
+        pgbench: Pgbench::new(&system, options.clients, options.seconds)?,
+        time: Duration::from_secs(options.seconds),
+        firms,
+        system,
+    };
+    let chosen = |what| options.what == What::All || options.what == what;
+    if chosen(What::Get) {
+        get::prepare(&bench).await?;
+    }
+    if chosen(What::List) {
+        list::prepare(&bench).await?;
+    }
+    let title = format!(
+        "{}; {} callers, {} rounds of {} s",
+        bench.system.description, options.clients, options.rounds, options.seconds
+    );
+    let mut report = Report::new(title);
+    for round in 1..=options.rounds {
+        let step = |name: &str| say(&format!("round {round} of {}: {name}", options.rounds));
+        if chosen(What::Get) {
+            step("get");
+            get::round(&bench, &mut report).await?;
+        }
+        if chosen(What::List) {
+            step("list");
+            list::round(&bench, &mut report).await?;
+        }
+        if chosen(What::Create) {
+            step("create");
+            create::round(&bench, &mut report).await?;
+        }
+        if chosen(What::Import) {
+            step("import");
+            import::round(&bench, &mut report).await?;
+        }
+        if chosen(What::Relay) {
+            step("relay");
+            relay::round(&bench, &mut report).await?;
+        }
+    }
+    Ok((bench.system, report))
+}

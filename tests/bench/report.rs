@@ -1,0 +1,131 @@
+//! Figures of all rounds, and the table of their medians. A ratio is taken within each round, then its median.
+
+use std::fmt;
+
+use comfy_table::{CellAlignment, Table, presets};
+use serde_json::{Value, json};
+
+/// The series of what the services reached; every other series of a measure is a limit beside it.
+pub(crate) const OURS: &str = "ours";
+
+/// Everything measured.
+#[derive(Debug)]
+pub(crate) struct Report {
+    title: String,
+    figures: Vec<Figure>,
+}
+
+/// One series of one measure, a value a round.
+#[derive(Debug)]
+struct Figure {
+    measure: &'static str,
+    series: &'static str,
+    values: Vec<f64>,
+}
+
+impl Report {
+    pub(crate) fn new(title: String) -> Self {
+        Self { title, figures: Vec::new() }
+    }
+
+    /// Adds the value of this round. The measure names its unit.
+    pub(crate) fn record(&mut self, measure: &'static str, series: &'static str, value: f64) {
+        let known = self.figures.iter_mut().find(|figure| (figure.measure, figure.series) == (measure, series));
+        match known {
+            Some(figure) => figure.values.push(value),
+            None => self.figures.push(Figure { measure, series, values: vec![value] }),
+        }
+    }
+
+    pub(crate) fn json(&self) -> Value {
+        let figures: Vec<Value> = self
+            .figures
+            .iter()
+            .map(|figure| {
+                let spread = Spread::of(figure.values.iter().copied());
+                json!({
+                    "measure": figure.measure,
+                    "series": figure.series,
+                    "median": spread.median,
+                    "min": spread.min,
+                    "max": spread.max,
+                    "values": figure.values,
+                })
+            })
+            .collect();
+        json!({ "title": self.title, "figures": figures })
+    }
+
+    fn limits(&self, ours: &Figure) -> impl Iterator<Item = &Figure> {
+        self.figures.iter().filter(|figure| figure.measure == ours.measure && figure.series != OURS)
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut table = Table::new();
+        table.load_preset(presets::UTF8_FULL_CONDENSED).set_header([
+            "measure",
+            "ours",
+            "(min..max)",
+            "the limit beside it",
+            "limit",
+            "(min..max)",
+            "ratio",
+            "(min..max)",
+        ]);
+        for column in [1, 4, 6] {
+            if let Some(column) = table.column_mut(column) {
+                column.set_cell_alignment(CellAlignment::Right);
+            }
+        }
+        for ours in self.figures.iter().filter(|figure| figure.series == OURS) {
+            let own = Spread::of(ours.values.iter().copied());
+            let mut first = vec![ours.measure.to_owned(), number(own.median), own.range()];
+            let limits: Vec<&Figure> = self.limits(ours).collect();
+            if limits.is_empty() {
+                table.add_row(first);
+                continue;
+            }
+            for limit in limits {
+                let raw = Spread::of(limit.values.iter().copied());
+                let ratio = Spread::of(ours.values.iter().zip(&limit.values).map(|(ours, limit)| ours / limit));
+                let mut row = std::mem::replace(&mut first, vec![String::new(); 3]);
+                row.extend([
+                    limit.series.to_owned(),
+                    number(raw.median),
+                    raw.range(),
+                    number(ratio.median),
+                    ratio.range(),
+                ]);
+                table.add_row(row);
+            }
+        }
+        write!(f, "{}\n{table}", self.title)
+    }
+}
+
+/// Median and extremes of the rounds.
+struct Spread {
+    median: f64,
+    min: f64,
+    max: f64,
+}
+
+impl Spread {
+    fn of(values: impl Iterator<Item = f64>) -> Self {
+        let mut sorted: Vec<f64> = values.collect();
+        sorted.sort_by(f64::total_cmp);
+        let at = |index: usize| sorted.get(index).copied().unwrap_or(f64::NAN);
+        let last = sorted.len().saturating_sub(1);
+        Self { median: f64::midpoint(at(last / 2), at(sorted.len() / 2)), min: at(0), max: at(last) }
+    }
+
+    fn range(&self) -> String {
+        format!("{}..{}", number(self.min), number(self.max))
+    }
+}
+
+fn number(value: f64) -> String {
+    if value < 100.0 { format!("{value:.2}") } else { format!("{value:.0}") }
+}

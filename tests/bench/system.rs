@@ -1,0 +1,124 @@
+//! The system under measure: servers of the bench's own that sync every commit, and all services in this process.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail, ensure};
+use catalyst::deployment::Deployment;
+use catalyst::services;
+use catalyst::stack::{NatsChoice, PostgresChoice, StackOptions};
+use kit::ctx::Clock;
+use kit::host::Host;
+use kit::settings::ListenSettings;
+use sqlx::postgres::PgConnection;
+use sqlx::{AssertSqlSafe, Connection as _};
+use tokio::time::{Instant, sleep};
+
+/// How long consumers may need to catch up with what a measure wrote.
+const CATCH_UP: Duration = Duration::from_mins(10);
+
+/// The running system.
+pub(crate) struct System {
+    /// Servers and secrets.
+    pub(crate) deployment: Deployment,
+    /// Where gRPC is served.
+    pub(crate) url: String,
+    /// What was measured where, in a line.
+    pub(crate) description: String,
+    /// PostgreSQL's first process.
+    pub(crate) postmaster: u32,
+    /// A folder for files of the measures, gone with the system.
+    pub(crate) dir: PathBuf,
+    host: Host,
+}
+
+impl System {
+    /// Starts servers and services.
+    pub(crate) async fn start(
+        postgres: PostgresChoice,
+        registry: prometheus::Registry,
+        say: &(dyn Fn(&str) + Sync),
+    ) -> anyhow::Result<Self> {
+        let dir = harness::temporary_folder()?;
+        let options = StackOptions { dir: dir.clone(), postgres, nats: NatsChoice::Auto, durable: true };
+        let deployment = Deployment::start(options, say).await?;
+        let postmaster = deployment.stack.postgres.as_ref().and_then(|server| server.pid());
+        let postmaster = postmaster.context("the bench needs a server of its own: --postgres system or bundled")?;
+
+        let mut admin = PgConnection::connect(&deployment.stack.postgres_admin_url).await?;
+        let (version, synced): (String, bool) = sqlx::query_as(
+            "select current_setting('server_version'), \
+                    current_setting('fsync')::bool and current_setting('synchronous_commit') = 'on'",
+        )
+        .fetch_one(&mut admin)
+        .await?;
+        ensure!(synced, "PostgreSQL does not sync its commits: its figures would mean nothing");
+
+        let listen = ListenSettings {
+            listen: "127.0.0.1:0".parse()?,
+            admin_listen: "127.0.0.1:0".parse()?,
+            reflection: true,
+            tenant_calls_per_second: std::num::NonZeroU32::MAX,
+        };
+        let settings = deployment.settings(listen);
+        let services = services::all(&services::ServiceSettings::default());
+        let host = Host::start(&settings, services, registry, Clock::system()).await?;
+        let cores = std::thread::available_parallelism()?;
+        Ok(Self {
+            url: format!("http://{}", host.address),
+            description: format!("{cores} cores for everything, PostgreSQL {version} and NATS synced to disk"),
+            postmaster,
+            dir,
+            deployment,
+            host,
+        })
+    }
+
+    /// A connection as superuser, for loading and looking.
+    pub(crate) async fn admin(&self) -> anyhow::Result<PgConnection> {
+        Ok(PgConnection::connect(&self.deployment.stack.postgres_admin_url).await?)
+    }
+
+    /// Waits until every event is published and consumed, so that one measure does not burden the next.
+    pub(crate) async fn settle(&self) -> anyhow::Result<()> {
+        let mut admin = self.admin().await?;
+        let rest: Vec<String> =
+            services::ALL.iter().map(|service| format!("exists (select from {}.outbox)", service.schema)).collect();
+        let rest = AssertSqlSafe(format!("select {}", rest.join(" or ")));
+        let monitor = format!("{}/jsz?consumers=true", self.deployment.stack.nats_monitor_url);
+        let http = reqwest::Client::builder().no_proxy().build()?;
+        let deadline = Instant::now() + CATCH_UP;
+        loop {
+            let unpublished: bool = sqlx::query_scalar(rest.clone()).fetch_one(&mut admin).await?;
+            let answer = http.get(&monitor).send().await?.bytes().await?;
+            if !unpublished && unconsumed(&serde_json::from_slice(&answer)?) == 0 {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                bail!("the consumers did not catch up within {} s", CATCH_UP.as_secs());
+            }
+            sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// Ends services and servers and removes their data.
+    pub(crate) async fn stop(self) -> anyhow::Result<()> {
+        self.host.stop().await;
+        self.deployment.stack.stop().await?;
+        fs::remove_dir_all(&self.dir).with_context(|| format!("cannot remove {}", self.dir.display()))
+    }
+}
+
+/// Messages that a consumer has not acknowledged, as the server's monitoring endpoint tells.
+fn unconsumed(jsz: &serde_json::Value) -> u64 {
+    fn each<'a>(value: &'a serde_json::Value, list: &str) -> impl Iterator<Item = &'a serde_json::Value> {
+        value.get(list).and_then(serde_json::Value::as_array).into_iter().flatten()
+    }
+    let count = |consumer: &serde_json::Value, name| consumer.get(name).and_then(serde_json::Value::as_u64);
+    each(jsz, "account_details")
+        .flat_map(|account| each(account, "stream_detail"))
+        .flat_map(|stream| each(stream, "consumer_detail"))
+        .filter_map(|consumer| Some(count(consumer, "num_pending")? + count(consumer, "num_ack_pending")?))
+        .sum()
+}

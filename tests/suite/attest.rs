@@ -1,0 +1,278 @@
+//! The attestation of isolation, shown a corpus of schemas: it names every hole and says nothing of a sound one.
+//!
+//! Each schema is `ledger.sql` with one change, made and rolled back in one transaction, and judged as the role that
+//! serves: whoever needs more rights could not attest at start.
+
+use std::str::FromStr as _;
+
+use anyhow::Context as _;
+use kit::attest::{self, ExemptRole, Expected, Finding, SchemaRules};
+use kit::ctx::Clock;
+use kit::host::{self, Definition};
+use kit::migrate;
+use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _};
+
+const LEDGER: &str = include_str!("attest/ledger.sql");
+const SOUND: &str = include_str!("attest/sound.sql");
+const HOLES: &str = include_str!("attest/holes.sql");
+
+#[tokio::test]
+async fn a_sound_schema_raises_nothing() -> anyhow::Result<()> {
+    let scratch = Scratch::with_ledger().await?;
+    for change in changes(SOUND) {
+        let findings = scratch.attest_after(&change).await?;
+        assert!(findings.is_empty(), "{}: {findings:#?}", change.what);
+    }
+    scratch.remove().await
+}
+
+#[tokio::test]
+async fn a_fresh_session_of_the_serving_role_raises_nothing() -> anyhow::Result<()> {
+    let scratch = Scratch::with_ledger().await?;
+    let role = format!("{}_app", scratch.run);
+    let mut session = scratch.session(&role).connect().await?;
+    assert_eq!(attest::attest_session(&mut session, &role).await?, []);
+    assert_eq!(attest::attest(&mut session, &scratch.ledger()).await?, []);
+    session.close().await?;
+    scratch.remove().await
+}
+
+#[tokio::test]
+async fn every_hole_is_named_and_nothing_beside_it() -> anyhow::Result<()> {
+    let scratch = Scratch::with_ledger().await?;
+    let mut wrong = Vec::new();
+    for change in changes(HOLES) {
+        let findings = scratch.attest_after(&change).await?;
+        let mut rules: Vec<_> = findings.iter().map(|finding| finding.rule).collect();
+        rules.sort_unstable();
+        rules.dedup();
+        if rules != change.raises {
+            wrong.push(format!(
+                "{}: {:?} and not {:?}: {findings:#?}",
+                change.what, rules, change.raises
+            ));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    scratch.remove().await
+}
+
+#[test]
+fn every_rule_is_shown_a_hole() {
+    let holes = changes(HOLES);
+    for rule in attest::rule_names() {
+        let shown = holes.iter().any(|hole| hole.raises.contains(&rule));
+        assert!(shown, "no hole raises {rule}");
+    }
+}
+
+#[tokio::test]
+async fn a_session_that_policies_do_not_bind_is_named() -> anyhow::Result<()> {
+    let scratch = Scratch::with_ledger().await?;
+    let role = format!("{}_app", scratch.run);
+    let mut session = scratch.admin.clone().connect().await?;
+    for (sql, raises) in [
+        (
+            "select".to_owned(),
+            &["session-role", "session-unbound"][..],
+        ),
+        (
+            format!("set role {role}"),
+            &["session-role", "session-unbound"],
+        ),
+        (format!("set session authorization {role}"), &[]),
+        (
+            "set row_security = off".to_owned(),
+            &["session-row-security"],
+        ),
+    ] {
+        sqlx::raw_sql(AssertSqlSafe(sql))
+            .execute(&mut session)
+            .await?;
+        let findings = attest::attest_session(&mut session, &role).await?;
+        let rules: Vec<_> = findings.iter().map(|finding| finding.rule).collect();
+        assert_eq!(rules, raises);
+    }
+    session.close().await?;
+    scratch.remove().await
+}
+
+/// What every service has in its schema passes for a service that adds nothing.
+#[tokio::test]
+async fn the_tables_of_the_kit_raise_nothing() -> anyhow::Result<()> {
+    let scratch = Scratch::new().await?;
+    // The definition of a service is static; its roles are the server's, so their names are this run's alone.
+    let schema: &'static str = Box::leak(scratch.run.clone().into_boxed_str());
+    let definition = Definition {
+        name: schema,
+        schema,
+        migrations: &[],
+        grpc_services: &[],
+        permissions: &[],
+        subscriptions: &[],
+        exempt_roles: &[],
+        exemptions: &[],
+    };
+    let passwords = harness::temporary_folder()?;
+    for role in ["owner", "app", "relay"] {
+        std::fs::write(passwords.join(format!("{schema}_{role}")), "ledger")?;
+    }
+    migrate::bootstrap(&scratch.admin, &passwords, &[definition]).await?;
+    let owner = scratch.session(&format!("{schema}_owner"));
+    migrate::migrate(&owner, &definition).await?;
+    std::fs::remove_dir_all(passwords)?;
+
+    let expected = host::expected(&[definition]);
+    for role in [format!("{schema}_app"), format!("{schema}_relay")] {
+        let mut session = scratch.session(&role).connect().await?;
+        assert_eq!(attest::attest(&mut session, &expected).await?, []);
+        session.close().await?;
+    }
+    scratch.remove().await
+}
+
+/// A change of the corpus.
+struct Change {
+    what: &'static str,
+    raises: Vec<&'static str>,
+    sql: &'static str,
+}
+
+fn changes(corpus: &'static str) -> Vec<Change> {
+    corpus
+        .split("\n-- change: ")
+        .skip(1)
+        .map(|text| {
+            let (what, sql) = text.split_once('\n').unwrap_or((text, ""));
+            let first = sql.lines().next().unwrap_or_default();
+            let mut raises: Vec<_> = first
+                .strip_prefix("-- raises: ")
+                .map(|rules| rules.split(", ").collect())
+                .unwrap_or_default();
+            raises.sort_unstable();
+            Change { what, raises, sql }
+        })
+        .collect()
+}
+
+/// A database of its own in the test server. Its name is also the prefix of its roles, since those are the server's.
+struct Scratch {
+    run: String,
+    admin: PgConnectOptions,
+    server: PgConnectOptions,
+}
+
+impl Scratch {
+    async fn new() -> anyhow::Result<Self> {
+        let server =
+            PgConnectOptions::from_str(&harness::admin_url().await)?.disable_statement_logging();
+        let run = format!("attest_{}", Clock::system().new_uuid().simple());
+        execute(
+            &mut server.connect().await?,
+            &format!("create database {run}"),
+        )
+        .await?;
+        let admin = server.clone().database(&run);
+        Ok(Self { run, admin, server })
+    }
+
+    async fn with_ledger() -> anyhow::Result<Self> {
+        let scratch = Self::new().await?;
+        let ledger = LEDGER.replace("{run}", &scratch.run);
+        execute(&mut scratch.admin.connect().await?, &ledger).await?;
+        Ok(scratch)
+    }
+
+    fn session(&self, role: &str) -> PgConnectOptions {
+        self.admin.clone().username(role).password("ledger")
+    }
+
+    fn ledger(&self) -> Expected {
+        let exempt = |role: &str, table: &str, commands: &[&str], reason: &str| ExemptRole {
+            role: format!("{}_{role}", self.run),
+            table: table.to_owned(),
+            commands: commands.iter().map(|&command| command.to_owned()).collect(),
+            reason: reason.to_owned(),
+        };
+        Expected {
+            schemas: vec![SchemaRules {
+                schema: "ledger".to_owned(),
+                owner: format!("{}_owner", self.run),
+                app: format!("{}_app", self.run),
+                exempt: vec![
+                    exempt(
+                        "app",
+                        "industry_code",
+                        &["select"],
+                        "tenants read shared rows",
+                    ),
+                    exempt(
+                        "app",
+                        "tenant",
+                        &["select", "insert", "update", "delete"],
+                        "the control plane",
+                    ),
+                    exempt(
+                        "relay",
+                        "outbox",
+                        &["select", "delete"],
+                        "the relay moves all rows",
+                    ),
+                ],
+                tenantless: vec![(
+                    "feature_flag".to_owned(),
+                    "the same for all tenants".to_owned(),
+                )],
+            }],
+            tenant_column: "tenant_id".to_owned(),
+            context_function: "app.current_tenant_id".to_owned(),
+            setting: "app.current_tenant_id".to_owned(),
+        }
+    }
+
+    async fn attest_after(&self, change: &Change) -> anyhow::Result<Vec<Finding>> {
+        let mut session = self.admin.connect().await?;
+        let mut tx = session.begin().await?;
+        let become_app = format!("set local session authorization {}_app", self.run);
+        let sql = change.sql.replace("{run}", &self.run);
+        execute(&mut tx, &format!("{sql};\n{become_app}"))
+            .await
+            .context(change.what)?;
+        let findings = attest::attest(&mut tx, &self.ledger())
+            .await
+            .context(change.what)?;
+        tx.rollback().await?;
+        session.close().await?;
+        Ok(findings)
+    }
+
+    async fn remove(self) -> anyhow::Result<()> {
+        let mut session = self.server.connect().await?;
+        execute(
+            &mut session,
+            &format!("drop database {} with (force)", self.run),
+        )
+        .await?;
+        let roles: Vec<String> =
+            sqlx::query_scalar("select rolname::text from pg_roles where starts_with(rolname, $1)")
+                .bind(&self.run)
+                .fetch_all(&mut session)
+                .await?;
+        for role in roles {
+            execute(
+                &mut session,
+                &format!("drop owned by {role}; drop role {role}"),
+            )
+            .await?;
+        }
+        Ok(session.close().await?)
+    }
+}
+
+async fn execute(session: &mut PgConnection, sql: &str) -> anyhow::Result<()> {
+    sqlx::raw_sql(AssertSqlSafe(sql.to_owned()))
+        .execute(session)
+        .await?;
+    Ok(())
+}
