@@ -30,12 +30,17 @@ impl Used {
             .filter_map(|process| Stat::read(process))
             .filter_map(|process| match process {
                 // The time of backends that have ended is counted by the postmaster that waited for them.
-                Stat { pid, own, ended, .. } if pid == postmaster => Some(own + ended),
+                Stat {
+                    pid, own, ended, ..
+                } if pid == postmaster => Some(own + ended),
                 Stat { parent, own, .. } if parent == postmaster => Some(own),
                 _ => None,
             })
             .sum();
-        Self { services: TICK * services, postgres: TICK * postgres }
+        Self {
+            services: TICK * services,
+            postgres: TICK * postgres,
+        }
     }
 
     pub(crate) fn since(self, before: Self) -> Self {
@@ -79,7 +84,13 @@ fn folders(path: &str) -> Vec<std::path::PathBuf> {
         .into_iter()
         .flatten()
         .flatten()
-        .filter(|entry| entry.file_name().to_string_lossy().bytes().all(|byte| byte.is_ascii_digit()))
+        .filter(|entry| {
+            entry
+                .file_name()
+                .to_string_lossy()
+                .bytes()
+                .all(|byte| byte.is_ascii_digit())
+        })
         .map(|entry| entry.path())
         .collect()
 }

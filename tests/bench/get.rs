@@ -2,14 +2,13 @@
 
 use proto::projects::v1::GetProjectRequest;
 use proto::projects::v1::project_service_client::ProjectServiceClient;
-use sqlx::AssertSqlSafe;
 use tonic::Status;
 use tonic::transport::Channel;
 
 use crate::Bench;
 use crate::cpu::Used;
 use crate::load::{Call, Caller, closed_loop};
-use crate::pgbench::{CONTEXT, together};
+use crate::pgbench::{CONTEXT, Script, together};
 use crate::report::{OURS, Report};
 use crate::seed::{PROJECT_PREFIX, PROJECTS};
 
@@ -29,7 +28,12 @@ enum Way {
     Function,
 }
 
-const WAYS: [Way; 4] = [Way::SessionContext, Way::OneSync, Way::FourRoundTrips, Way::Function];
+const WAYS: [Way; 4] = [
+    Way::SessionContext,
+    Way::OneSync,
+    Way::FourRoundTrips,
+    Way::Function,
+];
 
 impl Way {
     fn name(self) -> &'static str {
@@ -42,18 +46,22 @@ impl Way {
     }
 
     /// A script that reads the project, and wraps the statement as `around` says.
-    fn script(self, around: impl Fn(&str) -> String) -> String {
+    fn script(self, around: impl Fn(&str) -> String) -> Script {
         let id = format!("('{PROJECT_PREFIX}' || :n::text)::uuid");
-        let row = around(&format!("select {COLUMNS} from projects.project where tenant_id = :tenant and id = {id}"));
-        let body = match self {
-            Self::SessionContext => format!("{row};"),
+        let row = around(&format!(
+            "select {COLUMNS} from projects.project where tenant_id = :tenant and id = {id}"
+        ));
+        let text = match self {
+            Self::SessionContext => return Script::with_context(format!("{CHOOSE}{row};\n")),
             Self::OneSync => together(&[CONTEXT, &format!("{row};")]),
-            Self::FourRoundTrips => format!("begin;\n{CONTEXT}\n{row};\ncommit;"),
+            Self::FourRoundTrips => format!("begin;\n{CONTEXT}\n{row};\ncommit;\n"),
             Self::Function => {
-                around(&format!("select {COLUMNS} from projects.bench_get_project(:tenant, {id})")) + ";"
+                around(&format!(
+                    "select {COLUMNS} from projects.bench_get_project(:tenant, {id})"
+                )) + ";\n"
             }
         };
-        format!("{CHOOSE}{body}\n")
+        Script::new(format!("{CHOOSE}{text}"))
     }
 }
 
@@ -74,10 +82,67 @@ pub(crate) async fn prepare(bench: &Bench) -> anyhow::Result<()> {
         revoke execute on function projects.bench_get_project from public;
         grant execute on function projects.bench_get_project to projects_app;";
     let mut admin = bench.system.admin().await?;
-    sqlx::raw_sql(AssertSqlSafe(function)).execute(&mut admin).await?;
+    sqlx::raw_sql(function).execute(&mut admin).await?;
     for way in WAYS {
         let script = way.script(|row| format!("select 1 / count(*) from ({row}) as found"));
-        bench.pgbench.check(&script, &variables(bench)).await?;
+        bench.pgbench.check(&script).await?;
     }
     Ok(())
+}
+
+/// Our calls, then each way, for the time of a round.
+pub(crate) async fn round(bench: &Bench, report: &mut Report) -> anyhow::Result<()> {
+    let callers = bench.callers.each(|caller| GetProject {
+        client: ProjectServiceClient::new(caller.channel.clone()),
+        caller,
+    });
+    let before = Used::now(bench.system.postmaster);
+    let load = closed_loop(callers, bench.time).await?;
+    let used = Used::now(bench.system.postmaster).since(before);
+    let micros = |time: std::time::Duration, calls: f64| time.as_secs_f64() * 1e6 / calls;
+    report.record("get, calls/s", OURS, load.per_second);
+    report.record("get, p50 ms", OURS, load.percentile(50));
+    report.record("get, p99 ms", OURS, load.percentile(99));
+    report.record(
+        "get, services' CPU us/call",
+        OURS,
+        micros(used.services, load.calls),
+    );
+    report.record(
+        "get, PostgreSQL's CPU us/call",
+        OURS,
+        micros(used.postgres, load.calls),
+    );
+    for way in WAYS {
+        let before = Used::now(bench.system.postmaster);
+        let run = bench.pgbench.run(&way.script(str::to_owned)).await?;
+        let used = Used::now(bench.system.postmaster).since(before);
+        report.record("get, calls/s", way.name(), run.per_second);
+        report.record(
+            "get, PostgreSQL's CPU us/call",
+            way.name(),
+            micros(used.postgres, run.transactions),
+        );
+    }
+    Ok(())
+}
+
+struct GetProject {
+    client: ProjectServiceClient<Channel>,
+    caller: Caller,
+}
+
+impl Call for GetProject {
+    async fn call(&mut self) -> Result<(), Status> {
+        let number = self.caller.random(PROJECTS);
+        let asked = self.caller.firm.project(number).to_string();
+        let request = self.caller.request(GetProjectRequest {
+            project_id: asked.clone(),
+        });
+        let answer = self.client.get_project(request).await?.into_inner();
+        match answer.project {
+            Some(project) if project.id == asked => Ok(()),
+            _ => Err(Status::data_loss("the answer holds another project")),
+        }
+    }
 }

@@ -41,7 +41,9 @@ impl Callers {
             }
             callers.push(Caller {
                 firm: Arc::clone(firm),
-                channel: channel.clone().context("the first caller opens a connection")?,
+                channel: channel
+                    .clone()
+                    .context("the first caller opens a connection")?,
                 metadata: metadata(system, firm.tenant, &format!("caller-{number}"), "admin")?,
                 random: number as u64,
             });
@@ -65,20 +67,36 @@ impl Caller {
 
     /// A number below `end`; the same sequence in every run.
     pub(crate) fn random(&mut self, end: u64) -> u64 {
-        self.random = self.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.random = self
+            .random
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         (self.random >> 33) % end
     }
 }
 
 /// A connection of its own to the services.
 pub(crate) fn connect(system: &System) -> anyhow::Result<Channel> {
-    Ok(Endpoint::from_shared(system.url.clone())?.tcp_nodelay(true).connect_lazy())
+    Ok(Endpoint::from_shared(system.url.clone())?
+        .tcp_nodelay(true)
+        .connect_lazy())
 }
 
 /// What every call of a user carries.
-pub(crate) fn metadata(system: &System, tenant: TenantId, subject: &str, role: &str) -> anyhow::Result<MetadataMap> {
+pub(crate) fn metadata(
+    system: &System,
+    tenant: TenantId,
+    subject: &str,
+    role: &str,
+) -> anyhow::Result<MetadataMap> {
     let issuer = system.deployment.keys.development_issuer()?;
-    let token = issuer.token(subject, tenant, &[role], Clock::system().now(), TOKEN_SECONDS)?;
+    let token = issuer.token(
+        subject,
+        tenant,
+        &[role],
+        Clock::system().now(),
+        TOKEN_SECONDS,
+    )?;
     let mut metadata = MetadataMap::new();
     metadata.insert("authorization", format!("Bearer {token}").parse()?);
     metadata.insert("x-tenant-id", tenant.to_string().parse()?);
@@ -102,7 +120,9 @@ impl Load {
     /// In milliseconds: as long or shorter was this share of the calls, in percent.
     pub(crate) fn percentile(&self, percent: usize) -> f64 {
         let index = self.latencies.len().saturating_sub(1) * percent / 100;
-        self.latencies.get(index).map_or(f64::NAN, |latency| latency.as_secs_f64() * 1_000.0)
+        self.latencies
+            .get(index)
+            .map_or(f64::NAN, |latency| latency.as_secs_f64() * 1_000.0)
     }
 }
 
@@ -131,7 +151,11 @@ pub(crate) async fn closed_loop<C: Call>(callers: Vec<C>, time: Duration) -> any
     }
     latencies.sort_unstable();
     let calls = count(latencies.len());
-    Ok(Load { calls, per_second: calls / elapsed.as_secs_f64(), latencies })
+    Ok(Load {
+        calls,
+        per_second: calls / elapsed.as_secs_f64(),
+        latencies,
+    })
 }
 
 /// A count as a number to divide.

@@ -91,7 +91,9 @@ fn main() -> anyhow::Result<()> {
         log_format: kit::settings::LogFormat::Json,
     })?;
     let progress = ProgressBar::new_spinner();
-    progress.set_style(ProgressStyle::with_template("{spinner} {elapsed_precise} {msg}")?);
+    progress.set_style(ProgressStyle::with_template(
+        "{spinner} {elapsed_precise} {msg}",
+    )?);
     progress.enable_steady_tick(Duration::from_millis(200));
     let say = |what: &str| progress.set_message(what.to_owned());
 
@@ -110,22 +112,31 @@ fn main() -> anyhow::Result<()> {
     let (system, report) = outcome?;
     services.block_on(system.stop())?;
     if let Some(path) = &options.json {
-        let file = std::fs::File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
+        let file = std::fs::File::create(path)
+            .with_context(|| format!("cannot write {}", path.display()))?;
         serde_json::to_writer_pretty(file, &report.json())?;
     }
     writeln!(std::io::stdout(), "{report}").context("cannot write to standard output")
 }
 
 fn runtime(name: &str) -> std::io::Result<Runtime> {
-    Builder::new_multi_thread().thread_name(name).enable_all().build()
+    Builder::new_multi_thread()
+        .thread_name(name)
+        .enable_all()
+        .build()
 }
 
-async fn measure(system: System, options: &Options, say: &dyn Fn(&str)) -> anyhow::Result<(System, Report)> {
+async fn measure(
+    system: System,
+    options: &Options,
+    say: &dyn Fn(&str),
+) -> anyhow::Result<(System, Report)> {
     say("loading the data");
     let firms = seed::load(&system).await?;
+    let first = firms.first().context("there is a firm")?;
     let bench = Bench {
         callers: Callers::new(&system, &firms, options.clients)?,
-        pgbench: Pgbench::new(&system, options.clients, options.seconds)?,
+        pgbench: Pgbench::new(&system, first, options.clients, options.seconds)?,
         time: Duration::from_secs(options.seconds),
         firms,
         system,

@@ -25,15 +25,25 @@ struct Figure {
 
 impl Report {
     pub(crate) fn new(title: String) -> Self {
-        Self { title, figures: Vec::new() }
+        Self {
+            title,
+            figures: Vec::new(),
+        }
     }
 
     /// Adds the value of this round. The measure names its unit.
     pub(crate) fn record(&mut self, measure: &'static str, series: &'static str, value: f64) {
-        let known = self.figures.iter_mut().find(|figure| (figure.measure, figure.series) == (measure, series));
+        let known = self
+            .figures
+            .iter_mut()
+            .find(|figure| (figure.measure, figure.series) == (measure, series));
         match known {
             Some(figure) => figure.values.push(value),
-            None => self.figures.push(Figure { measure, series, values: vec![value] }),
+            None => self.figures.push(Figure {
+                measure,
+                series,
+                values: vec![value],
+            }),
         }
     }
 
@@ -57,14 +67,16 @@ impl Report {
     }
 
     fn limits(&self, ours: &Figure) -> impl Iterator<Item = &Figure> {
-        self.figures.iter().filter(|figure| figure.measure == ours.measure && figure.series != OURS)
+        self.figures
+            .iter()
+            .filter(|figure| figure.measure == ours.measure && figure.series != OURS)
     }
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut table = Table::new();
-        table.load_preset(presets::UTF8_FULL_CONDENSED).set_header([
+        table.load_style(presets::ASCII_MARKDOWN).set_header([
             "measure",
             "ours",
             "(min..max)",
@@ -89,7 +101,12 @@ impl fmt::Display for Report {
             }
             for limit in limits {
                 let raw = Spread::of(limit.values.iter().copied());
-                let ratio = Spread::of(ours.values.iter().zip(&limit.values).map(|(ours, limit)| ours / limit));
+                let ratio = Spread::of(
+                    ours.values
+                        .iter()
+                        .zip(&limit.values)
+                        .map(|(ours, limit)| ours / limit),
+                );
                 let mut row = std::mem::replace(&mut first, vec![String::new(); 3]);
                 row.extend([
                     limit.series.to_owned(),
@@ -118,7 +135,11 @@ impl Spread {
         sorted.sort_by(f64::total_cmp);
         let at = |index: usize| sorted.get(index).copied().unwrap_or(f64::NAN);
         let last = sorted.len().saturating_sub(1);
-        Self { median: f64::midpoint(at(last / 2), at(sorted.len() / 2)), min: at(0), max: at(last) }
+        Self {
+            median: f64::midpoint(at(last / 2), at(sorted.len() / 2)),
+            min: at(0),
+            max: at(last),
+        }
     }
 
     fn range(&self) -> String {
@@ -127,5 +148,9 @@ impl Spread {
 }
 
 fn number(value: f64) -> String {
-    if value < 100.0 { format!("{value:.2}") } else { format!("{value:.0}") }
+    if value < 100.0 {
+        format!("{value:.2}")
+    } else {
+        format!("{value:.0}")
+    }
 }

@@ -13,6 +13,8 @@ use proto::tenants::v1::{CreateTenantRequest, Tenant};
 use proto::time_entries::v1::ListTimeEntriesRequest;
 use proto::time_entries::v1::time_entry_service_client::TimeEntryServiceClient;
 use sqlx::AssertSqlSafe;
+use time::OffsetDateTime;
+use time::macros::datetime;
 use tokio::time::{Instant, sleep};
 use tonic::{Code, Request};
 use uuid::Uuid;
@@ -27,10 +29,8 @@ pub(crate) const PROJECTS: u64 = 5_000;
 const CONSULTANTS: u64 = 50;
 /// Of each firm.
 const TIME_ENTRIES: u64 = 5_000;
-/// A quarter of an hour: every time entry's length.
-const ENTRY_SECONDS: u64 = 900;
-/// 2020-01-01T00:00:00Z, when the first time entries begin.
-const FIRST_START: u64 = 1_577_836_800;
+/// When the first time entries begin.
+const FIRST_START: OffsetDateTime = datetime!(2020-01-01 0:00 UTC);
 
 /// One of the tenants.
 pub(crate) struct Firm {
@@ -45,10 +45,9 @@ pub(crate) struct Entry {
     pub(crate) number: u64,
     pub(crate) project: Uuid,
     pub(crate) consultant: Uuid,
-    /// Unix time.
-    pub(crate) started_at: u64,
-    /// Unix time.
-    pub(crate) ended_at: u64,
+    pub(crate) started_at: OffsetDateTime,
+    /// A quarter of an hour later.
+    pub(crate) ended_at: OffsetDateTime,
 }
 
 /// What an id of the data belongs to.
@@ -79,13 +78,14 @@ impl Firm {
     pub(crate) fn entries(&self, count: u64) -> impl Iterator<Item = Entry> {
         let first = self.next_entry.fetch_add(count, Ordering::Relaxed);
         (first..first + count).map(|number| {
-            let started_at = FIRST_START + number / CONSULTANTS * ENTRY_SECONDS;
+            let quarters = i32::try_from(number / CONSULTANTS).unwrap_or(i32::MAX);
+            let started_at = FIRST_START + time::Duration::minutes(15) * quarters;
             Entry {
                 number,
                 project: self.id(Kind::Project, number % CONSULTANTS),
                 consultant: self.id(Kind::Consultant, number % CONSULTANTS),
                 started_at,
-                ended_at: started_at + ENTRY_SECONDS,
+                ended_at: started_at + time::Duration::minutes(15),
             }
         })
     }
@@ -120,7 +120,11 @@ pub(crate) async fn load(system: &System) -> anyhow::Result<Vec<Arc<Firm>>> {
     let mut firms = Vec::new();
     for number in 0..FIRMS {
         let tenant = create_tenant(system, number).await?;
-        let firm = Firm { tenant, number, next_entry: AtomicU64::new(TIME_ENTRIES) };
+        let firm = Firm {
+            tenant,
+            number,
+            next_entry: AtomicU64::new(TIME_ENTRIES),
+        };
         let rows = format!(
             include_str!("seed.sql"),
             tenant = firm.tenant,
@@ -129,10 +133,12 @@ pub(crate) async fn load(system: &System) -> anyhow::Result<Vec<Arc<Firm>>> {
             projects = PROJECTS,
             consultants = CONSULTANTS,
             entries = TIME_ENTRIES,
-            first_start = FIRST_START,
-            entry_seconds = ENTRY_SECONDS,
+            first_start = FIRST_START.unix_timestamp(),
         );
-        sqlx::raw_sql(AssertSqlSafe(rows)).execute(&mut admin).await.context("the rows of a firm are refused")?;
+        sqlx::raw_sql(AssertSqlSafe(rows))
+            .execute(&mut admin)
+            .await
+            .context("the rows of a firm are refused")?;
         firms.push(Arc::new(firm));
     }
     sqlx::raw_sql("vacuum analyze").execute(&mut admin).await?;
@@ -151,10 +157,18 @@ async fn create_tenant(system: &System, number: u64) -> anyhow::Result<TenantId>
         currency_code: "EUR".to_owned(),
         ..Tenant::default()
     };
-    let mut request = Request::new(CreateTenantRequest { tenant: Some(tenant), ..CreateTenantRequest::default() });
+    let mut request = Request::new(CreateTenantRequest {
+        tenant: Some(tenant),
+        ..CreateTenantRequest::default()
+    });
     *request.metadata_mut() = metadata(system, TenantId::PLATFORM, "bench", "platform_operator")?;
-    let created = TenantServiceClient::new(connect(system)?).create_tenant(request).await?;
-    let tenant = created.into_inner().tenant.context("the answer holds no tenant")?;
+    let created = TenantServiceClient::new(connect(system)?)
+        .create_tenant(request)
+        .await?;
+    let tenant = created
+        .into_inner()
+        .tenant
+        .context("the answer holds no tenant")?;
     TenantId::parse_strict(&tenant.id).context("the tenant's id is none")
 }
 
@@ -167,11 +181,17 @@ async fn is_let_in(system: &System, firm: &Firm) -> anyhow::Result<()> {
         projects.metadata_mut().clone_from(&metadata);
         let mut entries = Request::new(ListTimeEntriesRequest::default());
         entries.metadata_mut().clone_from(&metadata);
-        let projects = ProjectServiceClient::new(connect(system)?).list_projects(projects).await;
-        let entries = TimeEntryServiceClient::new(connect(system)?).list_time_entries(entries).await;
+        let projects = ProjectServiceClient::new(connect(system)?)
+            .list_projects(projects)
+            .await;
+        let entries = TimeEntryServiceClient::new(connect(system)?)
+            .list_time_entries(entries)
+            .await;
         match projects.err().or(entries.err()) {
             None => return Ok(()),
-            Some(status) if status.code() == Code::PermissionDenied && Instant::now() < deadline => {
+            Some(status)
+                if status.code() == Code::PermissionDenied && Instant::now() < deadline =>
+            {
                 sleep(Duration::from_millis(50)).await;
             }
             Some(status) => bail!("a new firm is not let in: {status}"),

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
@@ -41,10 +42,20 @@ impl System {
         say: &(dyn Fn(&str) + Sync),
     ) -> anyhow::Result<Self> {
         let dir = harness::temporary_folder()?;
-        let options = StackOptions { dir: dir.clone(), postgres, nats: NatsChoice::Auto, durable: true };
+        let options = StackOptions {
+            dir: dir.clone(),
+            postgres,
+            nats: NatsChoice::Auto,
+            durable: true,
+        };
         let deployment = Deployment::start(options, say).await?;
-        let postmaster = deployment.stack.postgres.as_ref().and_then(|server| server.pid());
-        let postmaster = postmaster.context("the bench needs a server of its own: --postgres system or bundled")?;
+        let postmaster = deployment
+            .stack
+            .postgres
+            .as_ref()
+            .and_then(|server| server.pid());
+        let postmaster = postmaster
+            .context("the bench needs a server of its own: --postgres system or bundled")?;
 
         let mut admin = PgConnection::connect(&deployment.stack.postgres_admin_url).await?;
         let (version, synced): (String, bool) = sqlx::query_as(
@@ -53,7 +64,10 @@ impl System {
         )
         .fetch_one(&mut admin)
         .await?;
-        ensure!(synced, "PostgreSQL does not sync its commits: its figures would mean nothing");
+        ensure!(
+            synced,
+            "PostgreSQL does not sync its commits: its figures would mean nothing"
+        );
 
         let listen = ListenSettings {
             listen: "127.0.0.1:0".parse()?,
@@ -67,7 +81,9 @@ impl System {
         let cores = std::thread::available_parallelism()?;
         Ok(Self {
             url: format!("http://{}", host.address),
-            description: format!("{cores} cores for everything, PostgreSQL {version} and NATS synced to disk"),
+            description: format!(
+                "{cores} cores for everything, PostgreSQL {version} and NATS synced to disk"
+            ),
             postmaster,
             dir,
             deployment,
@@ -83,20 +99,28 @@ impl System {
     /// Waits until every event is published and consumed, so that one measure does not burden the next.
     pub(crate) async fn settle(&self) -> anyhow::Result<()> {
         let mut admin = self.admin().await?;
-        let rest: Vec<String> =
-            services::ALL.iter().map(|service| format!("exists (select from {}.outbox)", service.schema)).collect();
-        let rest = AssertSqlSafe(format!("select {}", rest.join(" or ")));
-        let monitor = format!("{}/jsz?consumers=true", self.deployment.stack.nats_monitor_url);
+        let rows =
+            services::ALL.map(|service| format!("exists (select from {}.outbox)", service.schema));
+        let rows: Arc<str> = format!("select {}", rows.join(" or ")).into();
+        let monitor = format!(
+            "{}/jsz?consumers=true",
+            self.deployment.stack.nats_monitor_url
+        );
         let http = reqwest::Client::builder().no_proxy().build()?;
         let deadline = Instant::now() + CATCH_UP;
         loop {
-            let unpublished: bool = sqlx::query_scalar(rest.clone()).fetch_one(&mut admin).await?;
+            let unpublished: bool = sqlx::query_scalar(AssertSqlSafe(Arc::clone(&rows)))
+                .fetch_one(&mut admin)
+                .await?;
             let answer = http.get(&monitor).send().await?.bytes().await?;
             if !unpublished && unconsumed(&serde_json::from_slice(&answer)?) == 0 {
                 return Ok(());
             }
             if Instant::now() > deadline {
-                bail!("the consumers did not catch up within {} s", CATCH_UP.as_secs());
+                bail!(
+                    "the consumers did not catch up within {} s",
+                    CATCH_UP.as_secs()
+                );
             }
             sleep(Duration::from_millis(100)).await;
         }
@@ -106,19 +130,30 @@ impl System {
     pub(crate) async fn stop(self) -> anyhow::Result<()> {
         self.host.stop().await;
         self.deployment.stack.stop().await?;
-        fs::remove_dir_all(&self.dir).with_context(|| format!("cannot remove {}", self.dir.display()))
+        fs::remove_dir_all(&self.dir)
+            .with_context(|| format!("cannot remove {}", self.dir.display()))
     }
 }
 
 /// Messages that a consumer has not acknowledged, as the server's monitoring endpoint tells.
 fn unconsumed(jsz: &serde_json::Value) -> u64 {
-    fn each<'a>(value: &'a serde_json::Value, list: &str) -> impl Iterator<Item = &'a serde_json::Value> {
-        value.get(list).and_then(serde_json::Value::as_array).into_iter().flatten()
+    fn each<'a>(
+        value: &'a serde_json::Value,
+        list: &str,
+    ) -> impl Iterator<Item = &'a serde_json::Value> {
+        value
+            .get(list)
+            .and_then(serde_json::Value::as_array)
+            .into_iter()
+            .flatten()
     }
-    let count = |consumer: &serde_json::Value, name| consumer.get(name).and_then(serde_json::Value::as_u64);
+    let count =
+        |consumer: &serde_json::Value, name| consumer.get(name).and_then(serde_json::Value::as_u64);
     each(jsz, "account_details")
         .flat_map(|account| each(account, "stream_detail"))
         .flat_map(|stream| each(stream, "consumer_detail"))
-        .filter_map(|consumer| Some(count(consumer, "num_pending")? + count(consumer, "num_ack_pending")?))
+        .filter_map(|consumer| {
+            Some(count(consumer, "num_pending")? + count(consumer, "num_ack_pending")?)
+        })
         .sum()
 }

@@ -17,7 +17,7 @@ use tonic::{Request, Status};
 use crate::world;
 
 /// A channel whose calls carry the caller's metadata.
-pub type Line = InterceptedService<Channel, Caller>;
+type Line = InterceptedService<Channel, Caller>;
 
 /// Who calls: metadata that goes with each call.
 #[derive(Clone, Debug)]
@@ -37,12 +37,16 @@ impl Interceptor for Caller {
 
 /// A token of the development issuer for `subject` with `roles`.
 pub fn token_with(tenant: TenantId, subject: &str, roles: &[&str]) -> String {
-    world().issuer.token(subject, tenant, roles, Clock::system().now(), 3_600).expect("the issuer signs")
+    world()
+        .issuer
+        .token(subject, tenant, roles, Clock::system().now(), 3_600)
+        .expect("the issuer signs")
 }
 
 /// A workload token, signed with the service's own key.
 fn workload_token(service: &str, audience: &str, tenant: TenantId) -> String {
-    let pem = std::fs::read(world().workload_dir.join(format!("{service}.pem"))).expect("the service has a key");
+    let pem = std::fs::read(world().workload_dir.join(format!("{service}.pem")))
+        .expect("the service has a key");
     let key = jsonwebtoken::EncodingKey::from_ec_pem(&pem).expect("a P-256 key");
     let mut header = jsonwebtoken::Header::new(jsonwebtoken::Algorithm::ES256);
     header.typ = Some("catalyst-workload+jwt".to_owned());
@@ -58,7 +62,9 @@ fn workload_token(service: &str, audience: &str, tenant: TenantId) -> String {
 impl Caller {
     /// A user of `tenant` with `roles`.
     pub fn user(tenant: TenantId, subject: &str, roles: &[&str]) -> Self {
-        Self::bare(tenant).with_token(&token_with(tenant, subject, roles)).with("x-tenant-id", &tenant.to_string())
+        Self::bare(tenant)
+            .with_token(&token_with(tenant, subject, roles))
+            .with("x-tenant-id", &tenant.to_string())
     }
 
     /// A platform operator.
@@ -69,26 +75,38 @@ impl Caller {
     /// A service of this deployment that calls `audience` in the name of `tenant`.
     pub fn service(service: &str, audience: &str, tenant: TenantId) -> Self {
         let token = workload_token(service, audience, tenant);
-        Self::bare(tenant).with_token(&token).with("x-tenant-id", &tenant.to_string())
+        Self::bare(tenant)
+            .with_token(&token)
+            .with("x-tenant-id", &tenant.to_string())
     }
 
     /// A caller that sends no metadata at all.
     pub fn bare(tenant: TenantId) -> Self {
-        let channel = Endpoint::from_shared(world().url.clone()).expect("the world's URL").connect_lazy();
-        Self { tenant, metadata: MetadataMap::new(), channel }
+        let channel = Endpoint::from_shared(world().url.clone())
+            .expect("the world's URL")
+            .connect_lazy();
+        Self {
+            tenant,
+            metadata: MetadataMap::new(),
+            channel,
+        }
     }
 
     /// The same caller with this bearer token in place of its own.
     #[must_use]
     pub fn with_token(mut self, token: &str) -> Self {
-        self.metadata.insert("authorization", format!("Bearer {token}").parse().expect("a token is ASCII"));
+        self.metadata.insert(
+            "authorization",
+            format!("Bearer {token}").parse().expect("a token is ASCII"),
+        );
         self
     }
 
     /// The same caller with one more value of a metadata key.
     #[must_use]
     pub fn with(mut self, key: &'static str, value: &str) -> Self {
-        self.metadata.append(key, value.parse().expect("ASCII metadata"));
+        self.metadata
+            .append(key, value.parse().expect("ASCII metadata"));
         self
     }
 

@@ -33,6 +33,10 @@ fn unique(prefix: &str) -> String {
     format!("{prefix}-{}", id.get(20..).unwrap_or(&id))
 }
 
+fn request_id() -> String {
+    Clock::system().new_uuid().to_string()
+}
+
 impl Firm {
     /// Creates a tenant and waits until the services know it.
     pub async fn new(name: &str) -> Self {
@@ -43,11 +47,21 @@ impl Firm {
             currency_code: "EUR".to_owned(),
             ..Default::default()
         };
-        let request = tenants::CreateTenantRequest { tenant: Some(tenant), ..Default::default() };
-        let created = Caller::operator().tenants().create_tenant(request).await.expect("the tenant is created");
+        let request = tenants::CreateTenantRequest {
+            tenant: Some(tenant),
+            request_id: request_id(),
+        };
+        let created = Caller::operator()
+            .tenants()
+            .create_tenant(request)
+            .await
+            .expect("the tenant is created");
         let id = created.into_inner().tenant.expect("the tenant").id;
         let id = TenantId::parse_strict(&id).expect("a tenant id");
-        let firm = Self { id, admin: Caller::user(id, "admin", &["admin"]) };
+        let firm = Self {
+            id,
+            admin: Caller::user(id, "admin", &["admin"]),
+        };
         firm.is_let_in().await;
         firm
     }
@@ -55,12 +69,32 @@ impl Firm {
     /// Waits until every service lets the firm in.
     pub async fn is_let_in(&self) {
         eventually("the services know the tenant", async || {
-            let consultants = self.consultants().list_consultants(consultants::ListConsultantsRequest::default()).await;
-            let projects = self.projects().list_projects(projects::ListProjectsRequest::default()).await;
-            let entries = self.time_entries().list_time_entries(time_entries::ListTimeEntriesRequest::default()).await;
-            let audit = self.audit().list_alerts(proto::audit::v1::ListAlertsRequest::default()).await;
-            let codes = [consultants.err(), projects.err(), entries.err(), audit.err()];
-            let refused = codes.iter().flatten().any(|status| status.code() == Code::PermissionDenied);
+            let consultants = self
+                .consultants()
+                .list_consultants(consultants::ListConsultantsRequest::default())
+                .await;
+            let projects = self
+                .projects()
+                .list_projects(projects::ListProjectsRequest::default())
+                .await;
+            let entries = self
+                .time_entries()
+                .list_time_entries(time_entries::ListTimeEntriesRequest::default())
+                .await;
+            let audit = self
+                .audit()
+                .list_alerts(proto::audit::v1::ListAlertsRequest::default())
+                .await;
+            let codes = [
+                consultants.err(),
+                projects.err(),
+                entries.err(),
+                audit.err(),
+            ];
+            let refused = codes
+                .iter()
+                .flatten()
+                .any(|status| status.code() == Code::PermissionDenied);
             (!refused).then_some(())
         })
         .await;
@@ -85,17 +119,34 @@ impl Firm {
             weekly_capacity_minutes: 2_400,
             ..Default::default()
         };
-        let request = consultants::CreateConsultantRequest { consultant: Some(consultant), ..Default::default() };
-        let created = self.consultants().create_consultant(request).await.expect("the consultant is created");
+        let request = consultants::CreateConsultantRequest {
+            consultant: Some(consultant),
+            request_id: request_id(),
+        };
+        let created = self
+            .consultants()
+            .create_consultant(request)
+            .await
+            .expect("the consultant is created");
         created.into_inner().consultant.expect("the consultant")
     }
 
     /// Creates a client; the code is made unique.
     pub async fn wins_client(&self, name: &str) -> projects::Client {
-        let client =
-            projects::Client { code: unique("k"), display_name: name.to_owned(), ..Default::default() };
-        let request = projects::CreateClientRequest { client: Some(client), ..Default::default() };
-        let created = self.projects().create_client(request).await.expect("the client is created");
+        let client = projects::Client {
+            code: unique("k"),
+            display_name: name.to_owned(),
+            ..Default::default()
+        };
+        let request = projects::CreateClientRequest {
+            client: Some(client),
+            request_id: request_id(),
+        };
+        let created = self
+            .projects()
+            .create_client(request)
+            .await
+            .expect("the client is created");
         created.into_inner().client.expect("the client")
     }
 
@@ -109,8 +160,15 @@ impl Firm {
             billable: true,
             ..Default::default()
         };
-        let request = projects::CreateProjectRequest { project: Some(project), ..Default::default() };
-        let created = self.projects().create_project(request).await.expect("the project is created");
+        let request = projects::CreateProjectRequest {
+            project: Some(project),
+            request_id: request_id(),
+        };
+        let created = self
+            .projects()
+            .create_project(request)
+            .await
+            .expect("the project is created");
         created.into_inner().project.expect("the project")
     }
 
@@ -125,8 +183,15 @@ impl Firm {
             end_date: "2030-12-31".to_owned(),
             ..Default::default()
         };
-        let request = projects::AssignConsultantRequest { assignment: Some(assignment), ..Default::default() };
-        let created = self.projects().assign_consultant(request).await.expect("the consultant is assigned");
+        let request = projects::AssignConsultantRequest {
+            assignment: Some(assignment),
+            request_id: request_id(),
+        };
+        let created = self
+            .projects()
+            .assign_consultant(request)
+            .await
+            .expect("the consultant is assigned");
         created.into_inner().assignment.expect("the assignment")
     }
 
@@ -146,10 +211,22 @@ impl Firm {
     }
 
     /// Creates the time entry of [`Firm::hour_on`].
-    pub async fn logs_hour(&self, project: &str, consultant: &str, hour: i64) -> time_entries::TimeEntry {
+    pub async fn logs_hour(
+        &self,
+        project: &str,
+        consultant: &str,
+        hour: i64,
+    ) -> time_entries::TimeEntry {
         let entry = self.hour_on(project, consultant, hour);
-        let request = time_entries::CreateTimeEntryRequest { time_entry: Some(entry), ..Default::default() };
-        let created = self.time_entries().create_time_entry(request).await.expect("the time entry is created");
+        let request = time_entries::CreateTimeEntryRequest {
+            time_entry: Some(entry),
+            request_id: request_id(),
+        };
+        let created = self
+            .time_entries()
+            .create_time_entry(request)
+            .await
+            .expect("the time entry is created");
         created.into_inner().time_entry.expect("the time entry")
     }
 }

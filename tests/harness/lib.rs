@@ -58,7 +58,9 @@ static WORLD: OnceLock<World> = OnceLock::new();
 
 /// The system that all tests of this process share.
 pub fn world() -> &'static World {
-    WORLD.get_or_init(|| start().unwrap_or_else(|error| panic!("the system does not start: {error:#}")))
+    WORLD.get_or_init(|| {
+        start().unwrap_or_else(|error| panic!("the system does not start: {error:#}"))
+    })
 }
 
 /// A superuser's URL of the test server, where a test may create databases of its own.
@@ -69,14 +71,20 @@ pub async fn admin_url() -> String {
 /// Runs the system on a runtime of its own: each test has another, and ends with it.
 fn start() -> anyhow::Result<World> {
     let (ready, started) = std::sync::mpsc::channel();
-    std::thread::Builder::new().name("world".to_owned()).spawn(move || {
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-        match runtime {
-            Ok(runtime) => runtime.block_on(run(ready)),
-            Err(error) => drop(ready.send(Err(error.into()))),
-        }
-    })?;
-    started.recv().context("the system ended while it started")?
+    std::thread::Builder::new()
+        .name("world".to_owned())
+        .spawn(move || {
+            let runtime = tokio::runtime::Builder::new_multi_thread()
+                .enable_all()
+                .build();
+            match runtime {
+                Ok(runtime) => runtime.block_on(run(ready)),
+                Err(error) => drop(ready.send(Err(error.into()))),
+            }
+        })?;
+    started
+        .recv()
+        .context("the system ended while it started")?
 }
 
 async fn run(ready: std::sync::mpsc::Sender<anyhow::Result<World>>) {
@@ -94,7 +102,7 @@ async fn run(ready: std::sync::mpsc::Sender<anyhow::Result<World>>) {
 async fn bring_up() -> anyhow::Result<(World, Deployment, Host)> {
     // Installing it twice is harmless.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    if let Ok(log) = std::env::var("CATALYST_LOG") {
+    if let Some(log) = log_filter() {
         kit::telemetry::start(&kit::settings::TelemetrySettings {
             otlp_endpoint: None,
             log,
@@ -123,7 +131,13 @@ async fn bring_up() -> anyhow::Result<(World, Deployment, Host)> {
     service_settings.audit.alert_webhook_url = Some(webhook.url.clone());
     service_settings.audit.alert_webhook_secret_file = Some(deployment.keys.webhook_secret());
     let services = services::all(&service_settings);
-    let host = Host::start(&settings, services, prometheus::Registry::new(), Clock::system()).await?;
+    let host = Host::start(
+        &settings,
+        services,
+        prometheus::Registry::new(),
+        Clock::system(),
+    )
+    .await?;
     let world = World {
         url: format!("http://{}", host.address),
         admin_url: format!("http://{}", host.admin_address),
@@ -140,6 +154,15 @@ async fn bring_up() -> anyhow::Result<(World, Deployment, Host)> {
     Ok((world, deployment, host))
 }
 
+/// Logs are shown when the one who runs the tests asks for them.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the tests have no settings of their own"
+)]
+fn log_filter() -> Option<String> {
+    std::env::var("CATALYST_LOG").ok()
+}
+
 /// A folder that PostgreSQL's user may pass through when the tests run as root.
 pub fn temporary_folder() -> anyhow::Result<PathBuf> {
     use std::os::unix::fs::DirBuilderExt as _;
@@ -152,11 +175,18 @@ pub fn temporary_folder() -> anyhow::Result<PathBuf> {
 /// A shell that waits for the end of this process, which closes the pipe, and then ends the servers.
 fn watch_over(deployment: &Deployment, dir: &std::path::Path) -> anyhow::Result<()> {
     use std::os::unix::process::CommandExt as _;
-    let pids: Vec<String> = [deployment.stack.postgres.as_ref().and_then(|server| server.pid()), deployment.stack.nats.pid()]
-        .into_iter()
-        .flatten()
-        .map(|pid| pid.to_string())
-        .collect();
+    let pids: Vec<String> = [
+        deployment
+            .stack
+            .postgres
+            .as_ref()
+            .and_then(|server| server.pid()),
+        deployment.stack.nats.pid(),
+    ]
+    .into_iter()
+    .flatten()
+    .map(|pid| pid.to_string())
+    .collect();
     let script = "cat >/dev/null; kill -INT $2 $3; \
                   for i in 1 2 3 4 5 6 7 8 9 10; do kill -0 $2 $3 2>/dev/null || break; sleep 0.2; done; \
                   kill -KILL $2 $3; rm -rf \"$1\"";

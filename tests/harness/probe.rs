@@ -25,8 +25,19 @@ pub struct Probe {
 
 impl PartialEq for Probe {
     fn eq(&self, other: &Self) -> bool {
-        (self.code, &self.message, &self.details, &self.metadata, &self.body)
-            == (other.code, &other.message, &other.details, &other.metadata, &other.body)
+        (
+            self.code,
+            &self.message,
+            &self.details,
+            &self.metadata,
+            &self.body,
+        ) == (
+            other.code,
+            &other.message,
+            &other.details,
+            &other.metadata,
+            &other.body,
+        )
     }
 }
 
@@ -43,7 +54,13 @@ pub async fn probe(caller: &Caller, method: &str, message: Vec<u8>) -> Probe {
             let headers = response.metadata().clone().into_headers();
             let mut stream = response.into_inner();
             match stream.message().await {
-                Ok(body) => Probe { code: tonic::Code::Ok, message: String::new(), details: Vec::new(), metadata: visible(&headers), body },
+                Ok(body) => Probe {
+                    code: tonic::Code::Ok,
+                    message: String::new(),
+                    details: Vec::new(),
+                    metadata: visible(&headers),
+                    body,
+                },
                 Err(status) => of_status(&status),
             }
         }
@@ -65,7 +82,12 @@ fn visible(headers: &HeaderMap) -> Vec<(String, String)> {
     let mut seen: Vec<(String, String)> = headers
         .iter()
         .filter(|(name, _)| name.as_str() != "date")
-        .map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned()))
+        .map(|(name, value)| {
+            (
+                name.to_string(),
+                String::from_utf8_lossy(value.as_bytes()).into_owned(),
+            )
+        })
         .collect();
     seen.sort();
     seen

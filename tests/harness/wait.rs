@@ -9,7 +9,10 @@ pub async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>)
         if let Some(found) = look().await {
             return found;
         }
-        assert!(Instant::now() < deadline, "did not happen within 10 s: {what}");
+        assert!(
+            Instant::now() < deadline,
+            "did not happen within 10 s: {what}"
+        );
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }

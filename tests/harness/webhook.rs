@@ -42,20 +42,37 @@ impl Webhook {
         let inbox = Arc::new(Inbox::default());
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
         let url = format!("http://{}/alerts", listener.local_addr()?);
-        let router = Router::new().route("/alerts", post(receive)).with_state(Arc::clone(&inbox));
-        #[expect(clippy::disallowed_methods, reason = "lives as long as the test process")]
+        let router = Router::new()
+            .route("/alerts", post(receive))
+            .with_state(Arc::clone(&inbox));
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "lives as long as the test process"
+        )]
         tokio::spawn(async move { axum::serve(listener, router).await });
-        Ok(Self { url, secret: std::fs::read_to_string(secret)?, inbox })
+        Ok(Self {
+            url,
+            secret: std::fs::read_to_string(secret)?,
+            inbox,
+        })
     }
 
     /// Everything accepted so far.
     pub fn accepted(&self) -> Vec<Delivery> {
-        self.inbox.accepted.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.inbox
+            .accepted
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Everything refused so far.
     pub fn refused(&self) -> Vec<Delivery> {
-        self.inbox.refused.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.inbox
+            .refused
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Refuses deliveries, or accepts them again.
@@ -65,12 +82,17 @@ impl Webhook {
 }
 
 async fn receive(State(inbox): State<Arc<Inbox>>, headers: HeaderMap, body: Bytes) -> StatusCode {
-    let delivery = Delivery { headers, body: String::from_utf8_lossy(&body).into_owned() };
+    let delivery = Delivery {
+        headers,
+        body: String::from_utf8_lossy(&body).into_owned(),
+    };
     let (kept, answer) = if inbox.refuses.load(Ordering::SeqCst) {
         (&inbox.refused, StatusCode::SERVICE_UNAVAILABLE)
     } else {
         (&inbox.accepted, StatusCode::NO_CONTENT)
     };
-    kept.lock().unwrap_or_else(PoisonError::into_inner).push(delivery);
+    kept.lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .push(delivery);
     answer
 }

@@ -9,48 +9,91 @@ use proto::projects::v1 as projects;
 
 /// Connects as a subscriber of one tenant.
 async fn subscriber(firm: &Firm) -> Client {
-    let credentials =
-        catalyst::stack::identity::issue_tenant_credentials(&world().identity_dir, firm.id.uuid(), "suite")
-            .expect("credentials are issued");
+    let credentials = catalyst::stack::identity::issue_tenant_credentials(
+        &world().identity_dir,
+        firm.id.uuid(),
+        "suite",
+    )
+    .expect("credentials are issued");
     let options = async_nats::ConnectOptions::with_credentials(&credentials).expect("credentials");
-    options.connect(&world().nats_url).await.expect("the tenant's subscriber connects")
+    options
+        .connect(&world().nats_url)
+        .await
+        .expect("the tenant's subscriber connects")
 }
 
 async fn hear(subscription: &mut async_nats::Subscriber) -> async_nats::Message {
-    tokio::time::timeout(Duration::from_secs(10), subscription.next()).await.expect("an event within 10 s").expect("open")
+    tokio::time::timeout(Duration::from_secs(10), subscription.next())
+        .await
+        .expect("an event within 10 s")
+        .expect("open")
 }
 
 fn header(message: &async_nats::Message, name: &str) -> String {
-    message.headers.as_ref().and_then(|headers| headers.get(name)).map(ToString::to_string).unwrap_or_default()
+    message
+        .headers
+        .as_ref()
+        .and_then(|headers| headers.get(name))
+        .map(ToString::to_string)
+        .unwrap_or_default()
 }
 
 async fn rename(firm: &Firm, project: &projects::Project, name: &str) {
-    let changed = projects::Project { id: project.id.clone(), display_name: name.to_owned(), ..Default::default() };
-    let request = projects::UpdateProjectRequest { project: Some(changed), ..Default::default() };
-    firm.projects().update_project(request).await.expect("the project is renamed");
+    let changed = projects::Project {
+        id: project.id.clone(),
+        display_name: name.to_owned(),
+        ..Default::default()
+    };
+    let request = projects::UpdateProjectRequest {
+        project: Some(changed),
+        ..Default::default()
+    };
+    firm.projects()
+        .update_project(request)
+        .await
+        .expect("the project is renamed");
 }
 
 #[tokio::test]
 async fn a_tenants_subscriber_hears_each_change_once_in_order_with_its_envelope() {
     let firm = Firm::new("Listener").await;
     let client = subscriber(&firm).await;
-    let mut subscription = client.subscribe(format!("catalyst.{}.projects.>", firm.id)).await.expect("subscribed");
+    let mut subscription = client
+        .subscribe(format!("catalyst.{}.projects.>", firm.id))
+        .await
+        .expect("subscribed");
     client.flush().await.expect("flushed");
     let project = firm.creates_project("Apollo").await;
     for i in 0..20 {
         rename(&firm, &project, &format!("Apollo {i}")).await;
     }
     let created_client = hear(&mut subscription).await;
-    assert_eq!(header(&created_client, "ce-type"), "catalyst.projects.v1.ClientCreated");
+    assert_eq!(
+        header(&created_client, "ce-type"),
+        "catalyst.projects.v1.ClientCreated"
+    );
     for version in 1..=21 {
         let message = hear(&mut subscription).await;
         assert_eq!(header(&message, "ce-subject"), project.id);
         assert_eq!(header(&message, "ce-sequence"), version.to_string());
         assert_eq!(header(&message, "ce-tenantid"), firm.id.to_string());
         assert_eq!(header(&message, "ce-id"), header(&message, "Nats-Msg-Id"));
-        assert_eq!((header(&message, "ce-specversion"), header(&message, "ce-source")), ("1.0".to_owned(), "catalyst/projects".to_owned()));
-        let event = if version == 1 { "project_created" } else { "project_updated" };
-        assert_eq!(message.subject.as_str(), format!("catalyst.{}.projects.{event}", firm.id));
+        assert_eq!(
+            (
+                header(&message, "ce-specversion"),
+                header(&message, "ce-source")
+            ),
+            ("1.0".to_owned(), "catalyst/projects".to_owned())
+        );
+        let event = if version == 1 {
+            "project_created"
+        } else {
+            "project_updated"
+        };
+        assert_eq!(
+            message.subject.as_str(),
+            format!("catalyst.{}.projects.{event}", firm.id)
+        );
     }
 }
 
@@ -60,8 +103,14 @@ async fn a_tenants_subscriber_hears_nothing_of_another_tenant() {
     let client = subscriber(&firm).await;
     // What the server denies, it denies at once; these two are what a curious subscriber would try.
     let mut all = client.subscribe("catalyst.>").await.expect("sent");
-    let mut theirs = client.subscribe(format!("catalyst.{}.>", other.id)).await.expect("sent");
-    let mut own = client.subscribe(format!("catalyst.{}.>", firm.id)).await.expect("sent");
+    let mut theirs = client
+        .subscribe(format!("catalyst.{}.>", other.id))
+        .await
+        .expect("sent");
+    let mut own = client
+        .subscribe(format!("catalyst.{}.>", firm.id))
+        .await
+        .expect("sent");
     client.flush().await.expect("flushed");
     other.creates_project("Secret").await;
     let project = firm.creates_project("Apollo").await;
@@ -82,15 +131,34 @@ async fn a_tenants_subscriber_hears_nothing_of_another_tenant() {
 async fn a_refused_operation_leaves_no_event() {
     let firm = Firm::new("Refused").await;
     let client = subscriber(&firm).await;
-    let mut subscription = client.subscribe(format!("catalyst.{}.>", firm.id)).await.expect("subscribed");
+    let mut subscription = client
+        .subscribe(format!("catalyst.{}.>", firm.id))
+        .await
+        .expect("subscribed");
     client.flush().await.expect("flushed");
     let first = firm.wins_client("North").await;
-    let twin = projects::Client { code: first.code.clone(), display_name: "Twin".to_owned(), ..Default::default() };
-    let refused = firm.projects().create_client(projects::CreateClientRequest { client: Some(twin), ..Default::default() }).await;
+    let twin = projects::Client {
+        code: first.code.clone(),
+        display_name: "Twin".to_owned(),
+        ..Default::default()
+    };
+    let refused = firm
+        .projects()
+        .create_client(projects::CreateClientRequest {
+            client: Some(twin),
+            ..Default::default()
+        })
+        .await;
     assert!(refused.is_err());
     let last = firm.wins_client("South").await;
-    assert_eq!(header(&hear(&mut subscription).await, "ce-subject"), first.id);
-    assert_eq!(header(&hear(&mut subscription).await, "ce-subject"), last.id);
+    assert_eq!(
+        header(&hear(&mut subscription).await, "ce-subject"),
+        first.id
+    );
+    assert_eq!(
+        header(&hear(&mut subscription).await, "ce-subject"),
+        last.id
+    );
 }
 
 #[tokio::test]
@@ -107,15 +175,24 @@ async fn every_outbox_is_empty_once_the_relay_has_caught_up_and_nothing_is_set_a
     let firm = Firm::new("Drained").await;
     firm.creates_project("Apollo").await;
     use sqlx::Connection as _;
-    let mut admin = sqlx::postgres::PgConnection::connect(&world().postgres_admin_url).await.expect("connected");
+    let mut admin = sqlx::postgres::PgConnection::connect(&world().postgres_admin_url)
+        .await
+        .expect("connected");
     eventually("the firm's outbox rows are gone", async || {
-        for schema in ["tenants", "consultants", "projects", "time_entries", "audit"] {
-            let count: i64 =
-                sqlx::query_scalar(sqlx::AssertSqlSafe(format!("select count(*) from {schema}.outbox where tenant_id = $1")))
-                    .bind(firm.id.uuid())
-                    .fetch_one(&mut admin)
-                    .await
-                    .ok()?;
+        for schema in [
+            "tenants",
+            "consultants",
+            "projects",
+            "time_entries",
+            "audit",
+        ] {
+            let count: i64 = sqlx::query_scalar(sqlx::AssertSqlSafe(format!(
+                "select count(*) from {schema}.outbox where tenant_id = $1"
+            )))
+            .bind(firm.id.uuid())
+            .fetch_one(&mut admin)
+            .await
+            .ok()?;
             if count > 0 {
                 return None;
             }

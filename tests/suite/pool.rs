@@ -21,15 +21,17 @@ fn settings(connections: u32) -> DatabaseSettings {
 
 /// A context as the holder of an exempt role gets it.
 fn ctx_of(tenant: TenantId) -> Ctx {
-    let exempt = ExemptDb::new(&settings(1), "consultants_relay", 1, Tasks::new()).expect("the role has a password");
+    let exempt = ExemptDb::new(&settings(1), "consultants_relay", 1, Tasks::new())
+        .expect("the role has a password");
     exempt.ctx_for(tenant, "test", Clock::system())
 }
 
 /// One operation: everything a call does with its transaction.
 async fn operation(db: &Db, ctx: &Ctx) -> Result<Vec<Uuid>, kit::Error> {
     let mut tx = db.begin(ctx).await?;
-    let tenants: Vec<Uuid> =
-        sqlx::query_scalar("select tenant_id from consultants.consultant").fetch_all(&mut *tx).await?;
+    let tenants: Vec<Uuid> = sqlx::query_scalar("select tenant_id from consultants.consultant")
+        .fetch_all(&mut *tx)
+        .await?;
     sqlx::query("update consultants.consultant set version = version + 1 where tenant_id = $1")
         .bind(ctx.tenant().uuid())
         .execute(&mut *tx)
@@ -44,27 +46,39 @@ async fn two_thousand_cancelled_calls_leave_no_transaction_and_no_setting_behind
     own.hires("Kim").await;
     other.hires("Lee").await;
     let tasks = Tasks::new();
-    let db = Db::new(&settings(2), "consultants", Wake::default(), tasks.clone()).expect("the role has a password");
+    let db = Db::new(&settings(2), "consultants", Wake::default(), tasks.clone())
+        .expect("the role has a password");
     let contexts = [ctx_of(own.id), ctx_of(other.id)];
 
     let mut seed = 0x9E37_79B9_7F4A_7C15_u64;
     let mut cancelled = 0;
     for i in 0..2_000_usize {
-        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        seed = seed
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         let ctx = contexts[i % 2].clone();
         let limit = Duration::from_micros(seed >> 52);
         match tokio::time::timeout(limit, operation(&db, &ctx)).await {
             Err(_elapsed) => cancelled += 1,
             Ok(outcome) => {
                 let tenants = outcome.expect("the database answers");
-                assert!(tenants.iter().all(|tenant| *tenant == ctx.tenant().uuid()), "a foreign row was seen");
+                assert!(
+                    tenants.iter().all(|tenant| *tenant == ctx.tenant().uuid()),
+                    "a foreign row was seen"
+                );
             }
         }
     }
-    assert!(cancelled > 200, "only {cancelled} calls were cancelled: the limits are too wide");
+    assert!(
+        cancelled > 200,
+        "only {cancelled} calls were cancelled: the limits are too wide"
+    );
 
     // Both connections, borrowed at the same time: no transaction, no context.
-    let (mut first, mut second) = (db.reader().await.expect("a connection"), db.reader().await.expect("a connection"));
+    let (mut first, mut second) = (
+        db.reader().await.expect("a connection"),
+        db.reader().await.expect("a connection"),
+    );
     for session in [&mut first, &mut second] {
         let (setting, rows): (Option<String>, i64) = sqlx::query_as(
             "select nullif(current_setting('app.current_tenant_id', true), ''), (select count(*) from consultants.consultant)",
@@ -76,9 +90,18 @@ async fn two_thousand_cancelled_calls_leave_no_transaction_and_no_setting_behind
         // Outside a transaction `now()` is the statement's own time, so it moves between two statements.
         let mut times: Vec<time::OffsetDateTime> = Vec::new();
         for _ in 0..2 {
-            times.push(sqlx::query_scalar("select now()").fetch_one(&mut *session).await.expect("the time"));
+            times.push(
+                sqlx::query_scalar("select now()")
+                    .fetch_one(&mut *session)
+                    .await
+                    .expect("the time"),
+            );
         }
-        assert_ne!(times.first(), times.last(), "the connection is inside a transaction");
+        assert_ne!(
+            times.first(),
+            times.last(),
+            "the connection is inside a transaction"
+        );
     }
 }
 
@@ -92,21 +115,45 @@ async fn a_call_whose_caller_hangs_up_is_carried_out_to_its_end() {
             display_name: "Kim".to_owned(),
             ..Default::default()
         };
-        let request = proto::consultants::v1::CreateConsultantRequest { consultant: Some(consultant), ..Default::default() };
+        let request = proto::consultants::v1::CreateConsultantRequest {
+            consultant: Some(consultant),
+            ..Default::default()
+        };
         let mut client = firm.consultants();
         // Too short for most answers, long enough for most requests to arrive.
-        let _ = tokio::time::timeout(Duration::from_micros(300 + 40 * i), client.create_consultant(request)).await;
+        let _ = tokio::time::timeout(
+            Duration::from_micros(300 + 40 * i),
+            client.create_consultant(request),
+        )
+        .await;
     }
     // Whatever was begun is whole: every consultant has its event, and the next call works.
     harness::eventually("every consultant that exists has its record", async || {
-        let listed = firm.consultants().list_consultants(proto::consultants::v1::ListConsultantsRequest { page_size: 500, ..Default::default() }).await;
+        let listed = firm
+            .consultants()
+            .list_consultants(proto::consultants::v1::ListConsultantsRequest {
+                page_size: 500,
+                ..Default::default()
+            })
+            .await;
         let created = listed.ok()?.into_inner().consultants.len();
         let filter = proto::audit::v1::RecordFilter {
             r#type: "catalyst.consultants.v1.ConsultantCreated".to_owned(),
             ..Default::default()
         };
-        let request = proto::audit::v1::ListRecordsRequest { page_size: 500, filter: Some(filter), ..Default::default() };
-        let recorded = firm.audit().list_records(request).await.ok()?.into_inner().records.len();
+        let request = proto::audit::v1::ListRecordsRequest {
+            page_size: 500,
+            filter: Some(filter),
+            ..Default::default()
+        };
+        let recorded = firm
+            .audit()
+            .list_records(request)
+            .await
+            .ok()?
+            .into_inner()
+            .records
+            .len();
         (created == recorded).then_some(())
     })
     .await;

@@ -102,8 +102,9 @@ impl fmt::Display for Finding {
 
 /// Judges the schemas: one statement over the catalogs, then probes of how context and tables behave in this session.
 ///
-/// The session must be outside any tenant. Tables that its role may read are probed: without a context they show no
-/// row; a superuser's session leaves that out, since policies do not bind it.
+/// The session must be outside any tenant, its role allowed to use the schema of the context function. Tables that its
+/// role may read are probed: without a context they show no row. A superuser's session leaves that out, since policies
+/// do not bind it.
 pub async fn attest(
     connection: &mut PgConnection,
     expected: &Expected,
@@ -112,7 +113,8 @@ pub async fn attest(
     let mut tx = connection.begin().await?;
     // Full names in what the catalogs print, nobody's object in place of a catalog's, no compilation of a long query.
     sqlx::raw_sql(
-        "set local search_path = pg_catalog, pg_temp; set local jit = off; set local row_security = on",
+        "set local transaction_read_only = on; set local search_path = pg_catalog, pg_temp; set local jit = off;
+         set local row_security = on",
     )
     .execute(&mut *tx)
     .await?;

@@ -5,7 +5,8 @@ use proto::common::v1::ErrorReason;
 use tonic::Code;
 
 use crate::reference::{ConsultantId, ProjectId};
-use crate::time_entry::{Refusal, TimeEntryId};
+use crate::refusal::Refusal;
+use crate::time_entry::TimeEntryId;
 
 /// The one error type of this service.
 #[derive(Debug, thiserror::Error)]

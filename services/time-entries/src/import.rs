@@ -3,7 +3,8 @@
 use proto::common::v1::ErrorReason;
 
 use crate::reference::{Named, References};
-use crate::time_entry::{NewTimeEntry, Refusal, TimeEntry, TimeEntryId};
+use crate::refusal::Refusal;
+use crate::time_entry::{NewTimeEntry, TimeEntry, TimeEntryId};
 use time::OffsetDateTime;
 
 /// What an import does with a row that overlaps another entry of the consultant.

@@ -5,15 +5,19 @@
 
 pub mod time_entry;
 pub mod span;
+pub mod change;
+pub mod refusal;
 pub mod reference;
 pub mod summary;
 mod import;
+
 mod operations;
 mod reach;
 mod owners;
 mod on_reference_changed;
 mod store;
 mod events;
+
 pub mod permissions;
 mod grpc;
 mod error;

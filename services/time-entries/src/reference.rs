@@ -198,7 +198,9 @@ mod tests {
             words in prop::collection::vec((0_u128..4, 1_i64..6), 0..20),
         ) {
             let mut known = References::default();
-            words.iter().for_each(|(id, version)| known.add_project(told(*id, *version)));
+            for (id, version) in &words {
+                known.add_project(told(*id, *version));
+            }
             for (id, project) in &known.projects {
                 let versions = words.iter().filter(|(word, _)| told(*word, 1).id == *id);
                 prop_assert_eq!(versions.map(|(_, version)| *version).max(), Some(project.version));

@@ -8,7 +8,7 @@ use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 use time::{Date, Duration, OffsetDateTime, UtcOffset};
 
-use crate::time_entry::Refusal;
+use crate::refusal::Refusal;
 
 /// The longest that an entry may last, unless an import says otherwise.
 pub const LONGEST: Duration = Duration::hours(24);

@@ -4,8 +4,10 @@ use kit::ids::{Id, Kind};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
+use crate::change::{Billing, Change};
 use crate::reference::{Consultant, ConsultantId, Project, ProjectId};
-use crate::span::{LONGEST, Span};
+use crate::refusal::Refusal;
+use crate::span::Span;
 
 /// Marks ids of time entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,68 +19,6 @@ impl Kind for TimeEntryKind {
 
 /// The id of a time entry.
 pub type TimeEntryId = Id<TimeEntryKind>;
-
-/// Why time cannot be recorded as it was said.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    /// `ended_at` is before `started_at`.
-    #[error("must not be before started_at")]
-    EndsBeforeStart,
-    /// `break_minutes` is negative or more than the whole.
-    #[error("must be at least 0 and at most the minutes between started_at and ended_at")]
-    BreakTooLong,
-    /// `time_zone` is not in the IANA tables.
-    #[error("must be an IANA time zone, as in Europe/Vienna")]
-    UnknownZone,
-    /// It lasts longer than one may.
-    #[error("the time entry lasts longer than {minutes} minutes: split it")]
-    TooLong {
-        /// The longest that it may last.
-        minutes: i64,
-    },
-    /// Nothing under an archived project changes.
-    #[error("the project is archived: its time entries can neither be added nor changed")]
-    ProjectArchived,
-    /// An inactive consultant does no more work.
-    #[error("the consultant is inactive: no time entry can be added")]
-    ConsultantInactive,
-}
-
-impl Refusal {
-    /// The field that breaks a rule by itself, if one does.
-    pub fn field(self) -> Option<&'static str> {
-        match self {
-            Self::EndsBeforeStart => Some("ended_at"),
-            Self::BreakTooLong => Some("break_minutes"),
-            Self::UnknownZone => Some("time_zone"),
-            Self::TooLong { .. } | Self::ProjectArchived | Self::ConsultantInactive => None,
-        }
-    }
-}
-
-/// Whether an entry is billed, as a caller says it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Billing {
-    /// Billed or not, whatever the project says.
-    Said(bool),
-    /// As the project says at this moment.
-    AsProject,
-}
-
-impl Billing {
-    fn under(self, project: &Project) -> bool {
-        match self {
-            Self::Said(billable) => billable,
-            Self::AsProject => project.billable,
-        }
-    }
-}
-
-impl From<Option<bool>> for Billing {
-    fn from(said: Option<bool>) -> Self {
-        said.map_or(Self::AsProject, Self::Said)
-    }
-}
 
 /// Time to record.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -123,39 +63,6 @@ pub struct TimeEntry {
     /// When it was last changed.
     pub updated_at: OffsetDateTime,
 }
-
-/// What an update asks for: a value for each field that it names.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Change {
-    /// Moves the entry to another project.
-    pub project_id: Option<ProjectId>,
-    /// When the work began.
-    pub started_at: Option<OffsetDateTime>,
-    /// When it ended.
-    pub ended_at: Option<OffsetDateTime>,
-    /// How long it paused.
-    pub break_minutes: Option<i32>,
-    /// Where it was done, an IANA name.
-    pub time_zone: Option<String>,
-    /// Whether it is billed.
-    pub billing: Option<Billing>,
-    /// What was done.
-    pub note: Option<String>,
-    /// The key in the system that it came from; empty for none.
-    pub external_id: Option<String>,
-}
-
-/// The fields that an update may name.
-pub const MUTABLE: &[&str] = &[
-    "project_id",
-    "started_at",
-    "ended_at",
-    "break_minutes",
-    "time_zone",
-    "billable",
-    "note",
-    "external_id",
-];
 
 impl TimeEntry {
     /// A new entry at version 1, of a project and a consultant that go on.
@@ -261,31 +168,10 @@ impl TimeEntry {
     }
 }
 
-impl Change {
-    fn names_time(&self) -> bool {
-        self.started_at.is_some()
-            || self.ended_at.is_some()
-            || self.break_minutes.is_some()
-            || self.time_zone.is_some()
-    }
-}
-
-impl Span {
-    /// The span with what `change` names. One that an import let be longer than a day may stay so, but not grow.
-    fn changed(&self, change: &Change) -> Result<Self, Refusal> {
-        Self::new(
-            change.started_at.unwrap_or(self.started_at),
-            change.ended_at.unwrap_or(self.ended_at),
-            change.break_minutes.unwrap_or(self.break_minutes),
-            change.time_zone.as_deref().unwrap_or(&self.time_zone),
-            LONGEST.max(self.duration()),
-        )
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::span::LONGEST;
     use proptest::prelude::*;
     use time::Duration;
     use time::macros::datetime;

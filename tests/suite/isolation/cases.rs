@@ -9,7 +9,7 @@ use serde_json::Value;
 
 /// Who may call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Who {
+pub(super) enum Who {
     /// A tenant's admin.
     Admin,
     /// A platform operator.
@@ -20,7 +20,7 @@ pub enum Who {
 
 /// What happens to an id that is another tenant's, and to one that does not exist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Foreign {
+pub(super) enum Foreign {
     /// NOT_FOUND.
     Missing,
     /// An answer with nothing in it.
@@ -30,32 +30,52 @@ pub enum Foreign {
 }
 
 /// How one RPC is called. `$name` in the request is an id of the fixture; `$new` is unique.
-pub struct Case {
+pub(super) struct Case {
     /// `catalyst.projects.v1.ProjectService/GetProject`.
-    pub method: &'static str,
+    pub(super) method: &'static str,
     /// Who may call.
-    pub who: Who,
+    pub(super) who: Who,
     /// The request as proto JSON.
-    pub request: &'static str,
+    pub(super) request: &'static str,
     /// Ids in it that a caller could swap for another tenant's, and what must come of that.
-    pub ids: &'static [(&'static str, Foreign)],
+    pub(super) ids: &'static [(&'static str, Foreign)],
 }
 
 use Foreign::{Empty, Missing, RowRejected};
 use Who::{Admin, Operator, Service};
 
 /// Every RPC of the contract.
-pub const CASES: &[Case] = &[
+pub(super) const CASES: &[Case] = &[
     case(
         "catalyst.tenants.v1.TenantService/CreateTenant",
         Operator,
         r#"{"tenant": {"slug": "$new", "displayName": "New", "timeZone": "UTC", "currencyCode": "EUR"}}"#,
         &[],
     ),
-    case("catalyst.tenants.v1.TenantService/GetTenant", Operator, r#"{"tenantId": "$tenant"}"#, &[]),
-    case("catalyst.tenants.v1.TenantService/ListTenants", Operator, "{}", &[]),
-    case("catalyst.tenants.v1.TenantService/SuspendTenant", Operator, r#"{"tenantId": "$spare", "reason": "test"}"#, &[]),
-    case("catalyst.tenants.v1.TenantService/ResumeTenant", Operator, r#"{"tenantId": "$spare"}"#, &[]),
+    case(
+        "catalyst.tenants.v1.TenantService/GetTenant",
+        Operator,
+        r#"{"tenantId": "$tenant"}"#,
+        &[],
+    ),
+    case(
+        "catalyst.tenants.v1.TenantService/ListTenants",
+        Operator,
+        "{}",
+        &[],
+    ),
+    case(
+        "catalyst.tenants.v1.TenantService/SuspendTenant",
+        Operator,
+        r#"{"tenantId": "$spare", "reason": "test"}"#,
+        &[],
+    ),
+    case(
+        "catalyst.tenants.v1.TenantService/ResumeTenant",
+        Operator,
+        r#"{"tenantId": "$spare"}"#,
+        &[],
+    ),
     case(
         "catalyst.consultants.v1.ConsultantService/CreateConsultant",
         Admin,
@@ -68,7 +88,12 @@ pub const CASES: &[Case] = &[
         r#"{"consultantId": "$consultant"}"#,
         &[("$consultant", Missing)],
     ),
-    case("catalyst.consultants.v1.ConsultantService/ListConsultants", Admin, "{}", &[]),
+    case(
+        "catalyst.consultants.v1.ConsultantService/ListConsultants",
+        Admin,
+        "{}",
+        &[],
+    ),
     case(
         "catalyst.consultants.v1.ConsultantService/UpdateConsultant",
         Admin,
@@ -99,7 +124,12 @@ pub const CASES: &[Case] = &[
         r#"{"clientId": "$client"}"#,
         &[("$client", Missing)],
     ),
-    case("catalyst.projects.v1.ProjectService/ListClients", Admin, "{}", &[]),
+    case(
+        "catalyst.projects.v1.ProjectService/ListClients",
+        Admin,
+        "{}",
+        &[],
+    ),
     case(
         "catalyst.projects.v1.ProjectService/UpdateClient",
         Admin,
@@ -209,19 +239,40 @@ pub const CASES: &[Case] = &[
     case(
         "catalyst.audit.v1.AuditService/ListRecords",
         Admin,
-        r#"{"filter": {"resourceId": "$project"}}"#,
+        // The own misses are on the own record under the id that was asked for; the domain's records are not.
+        r#"{"filter": {"resourceId": "$project", "category": "RECORD_CATEGORY_DOMAIN"}}"#,
         &[("$project", Empty)],
     ),
-    case("catalyst.audit.v1.AuditService/WatchRecords", Admin, r#"{"afterSequence": "0"}"#, &[]),
-    case("catalyst.audit.v1.AuditService/ListAlerts", Admin, "{}", &[]),
+    case(
+        "catalyst.audit.v1.AuditService/WatchRecords",
+        Admin,
+        r#"{"afterSequence": "0"}"#,
+        &[],
+    ),
+    case(
+        "catalyst.audit.v1.AuditService/ListAlerts",
+        Admin,
+        "{}",
+        &[],
+    ),
     case(
         "catalyst.audit.v1.AuditService/AcknowledgeAlert",
         Admin,
         r#"{"alertId": "$alert", "note": "seen"}"#,
         &[("$alert", Missing)],
     ),
-    case("catalyst.audit.v1.AuditOperatorService/ListTenantRecords", Operator, "{}", &[]),
-    case("catalyst.audit.v1.AuditOperatorService/ListTenantAlerts", Operator, "{}", &[]),
+    case(
+        "catalyst.audit.v1.AuditOperatorService/ListTenantRecords",
+        Operator,
+        "{}",
+        &[],
+    ),
+    case(
+        "catalyst.audit.v1.AuditOperatorService/ListTenantAlerts",
+        Operator,
+        "{}",
+        &[],
+    ),
     case(
         "catalyst.audit.v1.AuditOperatorService/AcknowledgeTenantAlert",
         Operator,
@@ -236,18 +287,23 @@ const fn case(
     request: &'static str,
     ids: &'static [(&'static str, Foreign)],
 ) -> Case {
-    Case { method, who, request, ids }
+    Case {
+        method,
+        who,
+        request,
+        ids,
+    }
 }
 
 /// A firm with at least one of everything, and the id behind each `$name`.
-pub struct Fixture {
-    pub firm: Firm,
+pub(super) struct Fixture {
+    pub(super) firm: Firm,
     ids: Vec<(&'static str, String)>,
 }
 
 impl Fixture {
     /// Builds a firm, its people, work and time, and an alert.
-    pub async fn new(name: &str) -> Self {
+    pub(super) async fn new(name: &str) -> Self {
         let firm = Firm::new(name).await;
         let spare = Firm::new("Spare").await;
         let consultant = firm.hires("Kim").await;
@@ -258,6 +314,15 @@ impl Fixture {
         let entry = firm.logs_hour(&project.id, &consultant.id, 8).await;
         let old_entry = firm.logs_hour(&project.id, &consultant.id, 10).await;
         let alert = Self::raise_alert(&firm).await;
+        let request = proto::audit::v1::AcknowledgeAlertRequest {
+            alert_id: alert.clone(),
+            request_id: Clock::system().new_uuid().to_string(),
+            ..Default::default()
+        };
+        firm.audit()
+            .acknowledge_alert(request)
+            .await
+            .expect("the alert is acknowledged");
         let ids = vec![
             ("$tenant", firm.id.to_string()),
             ("$spare", spare.id.to_string()),
@@ -277,23 +342,40 @@ impl Fixture {
     /// A mismatch of metadata and token raises one.
     async fn raise_alert(firm: &Firm) -> String {
         let other = TenantId::new(Clock::system().new_uuid());
-        let swapped = firm.user("mallory", &["admin"]).without("x-tenant-id").with("x-tenant-id", &other.to_string());
-        let refused = swapped.projects().list_clients(proto::projects::v1::ListClientsRequest::default()).await;
+        let swapped = firm
+            .user("mallory", &["admin"])
+            .without("x-tenant-id")
+            .with("x-tenant-id", &other.to_string());
+        let refused = swapped
+            .projects()
+            .list_clients(proto::projects::v1::ListClientsRequest::default())
+            .await;
         assert!(refused.is_err());
         eventually("an alert is raised", async || {
-            let alerts = firm.audit().list_alerts(proto::audit::v1::ListAlertsRequest::default()).await;
-            alerts.ok()?.into_inner().alerts.first().map(|alert| alert.id.clone())
+            let alerts = firm
+                .audit()
+                .list_alerts(proto::audit::v1::ListAlertsRequest::default())
+                .await;
+            alerts
+                .ok()?
+                .into_inner()
+                .alerts
+                .first()
+                .map(|alert| alert.id.clone())
         })
         .await
     }
 
     /// The id behind a name.
-    pub fn id(&self, name: &str) -> &str {
-        self.ids.iter().find(|(known, _)| *known == name).map_or_else(|| panic!("no {name}"), |(_, id)| id.as_str())
+    pub(super) fn id(&self, name: &str) -> &str {
+        self.ids
+            .iter()
+            .find(|(known, _)| *known == name)
+            .map_or_else(|| panic!("no {name}"), |(_, id)| id.as_str())
     }
 
     /// The caller that a case asks for.
-    pub fn caller(&self, who: Who, method: &str) -> Caller {
+    pub(super) fn caller(&self, who: Who, method: &str) -> Caller {
         match who {
             Who::Admin => self.firm.user("admin", &["admin"]),
             Who::Operator => Caller::operator(),
@@ -302,7 +384,7 @@ impl Fixture {
     }
 
     /// The request of a case as bytes, with the ids of this fixture but for the `swapped` one.
-    pub fn request(&self, case: &Case, swapped: Option<(&str, &str)>) -> Vec<u8> {
+    pub(super) fn request(&self, case: &Case, swapped: Option<(&str, &str)>) -> Vec<u8> {
         let mut text = case.request.to_owned();
         if let Some((name, id)) = swapped {
             text = text.replace(&format!("\"{name}\""), &format!("\"{id}\""));
@@ -316,7 +398,7 @@ impl Fixture {
 }
 
 /// The service that serves a method, by its package.
-pub fn audience(method: &str) -> &'static str {
+pub(super) fn audience(method: &str) -> &'static str {
     match method.split('.').nth(1) {
         Some("tenants") => "tenants",
         Some("consultants") => "consultants",
@@ -327,12 +409,12 @@ pub fn audience(method: &str) -> &'static str {
 }
 
 /// The contract.
-pub fn contract() -> DescriptorPool {
+pub(super) fn contract() -> DescriptorPool {
     DescriptorPool::decode(proto::DESCRIPTOR_SET).expect("the descriptor set decodes")
 }
 
 /// Every RPC of the contract's own services.
-pub fn methods() -> Vec<MethodDescriptor> {
+pub(super) fn methods() -> Vec<MethodDescriptor> {
     let services: Vec<_> = contract().services().collect();
     services
         .iter()
@@ -342,22 +424,28 @@ pub fn methods() -> Vec<MethodDescriptor> {
 }
 
 /// `package.Service/Method`.
-pub fn full_name(method: &MethodDescriptor) -> String {
+pub(super) fn full_name(method: &MethodDescriptor) -> String {
     format!("{}/{}", method.parent_service().full_name(), method.name())
 }
 
 fn descriptor(method: &str) -> MethodDescriptor {
-    methods().into_iter().find(|known| full_name(known) == method).unwrap_or_else(|| panic!("no RPC {method}"))
+    methods()
+        .into_iter()
+        .find(|known| full_name(known) == method)
+        .unwrap_or_else(|| panic!("no RPC {method}"))
 }
 
 fn encode(method: &str, json: &str) -> Vec<u8> {
     let value: Value = serde_json::from_str(json).expect("the case's request is JSON");
     let message = DynamicMessage::deserialize(descriptor(method).input(), value);
-    message.unwrap_or_else(|error| panic!("the request of {method}: {error}")).encode_to_vec()
+    message
+        .unwrap_or_else(|error| panic!("the request of {method}: {error}"))
+        .encode_to_vec()
 }
 
 /// An answer as proto JSON.
-pub fn decode(method: &str, body: &[u8]) -> Value {
-    let message = DynamicMessage::decode(descriptor(method).output(), body).expect("the answer decodes");
+pub(super) fn decode(method: &str, body: &[u8]) -> Value {
+    let message =
+        DynamicMessage::decode(descriptor(method).output(), body).expect("the answer decodes");
     serde_json::to_value(message).expect("the answer is JSON")
 }

@@ -10,11 +10,19 @@ use tonic::Code;
 use super::cases::{CASES, Case, Fixture, Who};
 
 /// Calls every RPC as the caller that `change` makes of the right one.
-async fn everywhere(own: &Fixture, change: impl Fn(&Case, Caller) -> Option<Caller>) -> Vec<(&'static str, Probe)> {
+async fn everywhere(
+    own: &Fixture,
+    change: impl Fn(&Case, Caller) -> Option<Caller>,
+) -> Vec<(&'static str, Probe)> {
     let mut answers = Vec::new();
     for case in CASES {
-        let Some(caller) = change(case, own.caller(case.who, case.method)) else { continue };
-        answers.push((case.method, probe(&caller, case.method, own.request(case, None)).await));
+        let Some(caller) = change(case, own.caller(case.who, case.method)) else {
+            continue;
+        };
+        answers.push((
+            case.method,
+            probe(&caller, case.method, own.request(case, None)).await,
+        ));
     }
     answers
 }
@@ -23,14 +31,21 @@ fn all_are(answers: &[(&str, Probe)], code: Code) {
     let (_, first) = answers.first().expect("some RPC was called");
     for (method, answer) in answers {
         assert_eq!(answer.code, code, "{method}: {}", answer.message);
-        assert_eq!((&answer.message, &answer.details), (&first.message, &first.details), "{method}");
+        assert_eq!(
+            (&answer.message, &answer.details),
+            (&first.message, &first.details),
+            "{method}"
+        );
     }
 }
 
 #[tokio::test]
 async fn without_a_token_every_rpc_is_unauthenticated() {
     let own = Fixture::new("Own").await;
-    all_are(&everywhere(&own, |_, caller| Some(caller.without("authorization"))).await, Code::Unauthenticated);
+    all_are(
+        &everywhere(&own, |_, caller| Some(caller.without("authorization"))).await,
+        Code::Unauthenticated,
+    );
 }
 
 #[tokio::test]
@@ -57,7 +72,9 @@ async fn every_forged_or_stale_token_gets_the_same_refusal() {
         change(&mut claims);
         world().issuer.sign(&claims).expect("the issuer signs")
     };
-    let without = |name: &'static str| signed(&|claims| drop(claims.as_object_mut().map(|claims| claims.remove(name))));
+    let without = |name: &'static str| {
+        signed(&|claims| drop(claims.as_object_mut().map(|claims| claims.remove(name))))
+    };
     let header = |value: serde_json::Value| BASE64.encode(value.to_string().as_bytes());
     let right = signed(&|_| {});
     let (right_header, rest) = right.split_once('.').expect("a JWT");
@@ -65,44 +82,148 @@ async fn every_forged_or_stale_token_gets_the_same_refusal() {
     let now = Clock::system().now().unix_timestamp();
 
     let mut attacks = vec![
-        ("alg none", format!("{}.{body}.", header(json!({"alg": "none", "kid": "development"})))),
-        ("alg HS256", format!("{}.{body}.{signature}", header(json!({"alg": "HS256", "kid": "development"})))),
-        ("unknown kid", format!("{}.{body}.{signature}", header(json!({"alg": "ES256", "kid": "other"})))),
-        ("kid is a path", format!("{}.{body}.{signature}", header(json!({"alg": "ES256", "kid": "../../etc/passwd"})))),
-        ("kid is SQL", format!("{}.{body}.{signature}", header(json!({"alg": "ES256", "kid": "'; drop table x; --"})))),
-        ("jku", format!("{}.{body}.{signature}", header(json!({"alg": "ES256", "kid": "development", "jku": "http://127.0.0.1:1/k"})))),
-        ("x5u", format!("{}.{body}.{signature}", header(json!({"alg": "ES256", "kid": "development", "x5u": "http://127.0.0.1:1/k"})))),
-        ("no kid", format!("{}.{body}.{signature}", header(json!({"alg": "ES256"})))),
-        ("other body", format!("{right_header}.{}.{signature}", BASE64.encode(claims(TenantId::PLATFORM).to_string().as_bytes()))),
+        (
+            "alg none",
+            format!(
+                "{}.{body}.",
+                header(json!({"alg": "none", "kid": "development"}))
+            ),
+        ),
+        (
+            "alg HS256",
+            format!(
+                "{}.{body}.{signature}",
+                header(json!({"alg": "HS256", "kid": "development"}))
+            ),
+        ),
+        (
+            "unknown kid",
+            format!(
+                "{}.{body}.{signature}",
+                header(json!({"alg": "ES256", "kid": "other"}))
+            ),
+        ),
+        (
+            "kid is a path",
+            format!(
+                "{}.{body}.{signature}",
+                header(json!({"alg": "ES256", "kid": "../../etc/passwd"}))
+            ),
+        ),
+        (
+            "kid is SQL",
+            format!(
+                "{}.{body}.{signature}",
+                header(json!({"alg": "ES256", "kid": "'; drop table x; --"}))
+            ),
+        ),
+        (
+            "jku",
+            format!(
+                "{}.{body}.{signature}",
+                header(
+                    json!({"alg": "ES256", "kid": "development", "jku": "http://127.0.0.1:1/k"})
+                )
+            ),
+        ),
+        (
+            "x5u",
+            format!(
+                "{}.{body}.{signature}",
+                header(
+                    json!({"alg": "ES256", "kid": "development", "x5u": "http://127.0.0.1:1/k"})
+                )
+            ),
+        ),
+        (
+            "no kid",
+            format!("{}.{body}.{signature}", header(json!({"alg": "ES256"}))),
+        ),
+        (
+            "other body",
+            format!(
+                "{right_header}.{}.{signature}",
+                BASE64.encode(claims(TenantId::PLATFORM).to_string().as_bytes())
+            ),
+        ),
         ("cut signature", right[..right.len() - 4].to_owned()),
         ("no JWT", "nonsense".to_owned()),
         ("expired", signed(&|claims| claims["exp"] = json!(now - 60))),
-        ("exp as text", signed(&|claims| claims["exp"] = json!("9999999999"))),
-        ("exp as a fraction", signed(&|claims| claims["exp"] = json!(9_999_999_999.5))),
-        ("exp of 2^63", signed(&|claims| claims["exp"] = json!(1_u64 << 63))),
+        (
+            "exp as text",
+            signed(&|claims| claims["exp"] = json!("9999999999")),
+        ),
+        (
+            "exp as a fraction",
+            signed(&|claims| claims["exp"] = json!(9_999_999_999.5)),
+        ),
+        (
+            "exp of 2^63",
+            signed(&|claims| claims["exp"] = json!(1_u64 << 63)),
+        ),
         ("exp negative", signed(&|claims| claims["exp"] = json!(-1))),
-        ("not yet valid", signed(&|claims| claims["nbf"] = json!(now + 3_600))),
-        ("issued in the future", signed(&|claims| claims["iat"] = json!(now + 3_600))),
-        ("other audience", signed(&|claims| claims["aud"] = json!("other"))),
-        ("audiences without us", signed(&|claims| claims["aud"] = json!(["other", "third"]))),
-        ("other issuer", signed(&|claims| claims["iss"] = json!("other"))),
-        ("tenant is no UUID", signed(&|claims| claims["tenant_id"] = json!("acme"))),
-        ("tenant in upper case", signed(&|claims| claims["tenant_id"] = json!(tenant.to_string().to_uppercase()))),
-        ("unknown role", signed(&|claims| claims["roles"] = json!(["god"]))),
-        ("longer than 8 KiB", signed(&|claims| claims["padding"] = json!("x".repeat(9_000)))),
+        (
+            "not yet valid",
+            signed(&|claims| claims["nbf"] = json!(now + 3_600)),
+        ),
+        (
+            "issued in the future",
+            signed(&|claims| claims["iat"] = json!(now + 3_600)),
+        ),
+        (
+            "other audience",
+            signed(&|claims| claims["aud"] = json!("other")),
+        ),
+        (
+            "audiences without us",
+            signed(&|claims| claims["aud"] = json!(["other", "third"])),
+        ),
+        (
+            "other issuer",
+            signed(&|claims| claims["iss"] = json!("other")),
+        ),
+        (
+            "tenant is no UUID",
+            signed(&|claims| claims["tenant_id"] = json!("acme")),
+        ),
+        (
+            "tenant in upper case",
+            signed(&|claims| claims["tenant_id"] = json!(tenant.to_string().to_uppercase())),
+        ),
+        (
+            "unknown role",
+            signed(&|claims| claims["roles"] = json!(["god"])),
+        ),
+        (
+            "longer than 8 KiB",
+            signed(&|claims| claims["padding"] = json!("x".repeat(9_000))),
+        ),
     ];
     for name in ["exp", "iss", "aud", "sub", "tenant_id", "roles"] {
         attacks.push((name, without(name)));
     }
 
-    let case = CASES.iter().find(|case| case.method.ends_with("/GetProject")).expect("a case");
-    let constant = probe(&own.firm.user("x", &["admin"]).without("authorization"), case.method, own.request(case, None)).await;
+    let case = CASES
+        .iter()
+        .find(|case| case.method.ends_with("/GetProject"))
+        .expect("a case");
+    let constant = probe(
+        &own.firm.user("x", &["admin"]).without("authorization"),
+        case.method,
+        own.request(case, None),
+    )
+    .await;
     for (attack, token) in attacks {
         let caller = own.firm.user("x", &["admin"]).with_token(&token);
         let answer = probe(&caller, case.method, own.request(case, None)).await;
         assert_eq!(answer, constant, "{attack}");
     }
-    let answer = probe(&own.firm.user("x", &["admin"]).with_token(&right), case.method, own.request(case, None)).await;
+    let answer = probe(
+        &own.firm.user("x", &["admin"]).with_token(&right),
+        case.method,
+        own.request(case, None),
+    )
+    .await;
     assert_eq!(answer.code, Code::Ok, "the unchanged token is good");
 }
 
@@ -111,7 +232,9 @@ async fn metadata_of_another_tenant_is_denied_alike_whether_it_exists_or_not() {
     let (own, other) = tokio::join!(Fixture::new("Own"), harness::Firm::new("Other"));
     let unknown = Clock::system().new_uuid().to_string();
     for claimed in [other.id.to_string(), unknown] {
-        let swapped = |_: &Case, caller: Caller| Some(caller.without("x-tenant-id").with("x-tenant-id", &claimed));
+        let swapped = |_: &Case, caller: Caller| {
+            Some(caller.without("x-tenant-id").with("x-tenant-id", &claimed))
+        };
         all_are(&everywhere(&own, swapped).await, Code::PermissionDenied);
     }
 }
@@ -119,13 +242,23 @@ async fn metadata_of_another_tenant_is_denied_alike_whether_it_exists_or_not() {
 #[tokio::test]
 async fn missing_doubled_or_malformed_tenant_metadata_is_an_invalid_argument() {
     let (own, other) = tokio::join!(Fixture::new("Own"), harness::Firm::new("Other"));
-    all_are(&everywhere(&own, |_, caller| Some(caller.without("x-tenant-id"))).await, Code::InvalidArgument);
-    let case = CASES.iter().find(|case| case.method.ends_with("/GetProject")).expect("a case");
+    all_are(
+        &everywhere(&own, |_, caller| Some(caller.without("x-tenant-id"))).await,
+        Code::InvalidArgument,
+    );
+    let case = CASES
+        .iter()
+        .find(|case| case.method.ends_with("/GetProject"))
+        .expect("a case");
     let id = own.firm.id.to_string();
     let bare = || own.firm.user("x", &["admin"]).without("x-tenant-id");
     let mut attacks = vec![
-        bare().with("x-tenant-id", &id).with("x-tenant-id", &other.id.to_string()),
-        bare().with("x-tenant-id", &other.id.to_string()).with("x-tenant-id", &id),
+        bare()
+            .with("x-tenant-id", &id)
+            .with("x-tenant-id", &other.id.to_string()),
+        bare()
+            .with("x-tenant-id", &other.id.to_string())
+            .with("x-tenant-id", &id),
         bare().with("x-tenant-id", &id).with("x-tenant-id", &id),
     ];
     for text in [
@@ -143,7 +276,12 @@ async fn missing_doubled_or_malformed_tenant_metadata_is_an_invalid_argument() {
     }
     for attack in attacks {
         let answer = probe(&attack, case.method, own.request(case, None)).await;
-        assert_eq!(answer.code, Code::InvalidArgument, "{:?}", attack.metadata());
+        assert_eq!(
+            answer.code,
+            Code::InvalidArgument,
+            "{:?}",
+            attack.metadata()
+        );
     }
 }
 
@@ -152,28 +290,58 @@ async fn a_user_without_a_fitting_role_is_denied_everywhere() {
     let own = Fixture::new("Own").await;
     let answers = everywhere(&own, |_, _| Some(own.firm.user("nobody", &[]))).await;
     for (method, answer) in &answers {
-        assert_eq!(answer.code, Code::PermissionDenied, "{method}: {}", answer.message);
+        assert_eq!(
+            answer.code,
+            Code::PermissionDenied,
+            "{method}: {}",
+            answer.message
+        );
     }
 }
 
 #[tokio::test]
 async fn a_tenants_admin_is_denied_on_the_control_plane_and_on_internal_rpcs() {
     let own = Fixture::new("Own").await;
-    let roles = ["admin", "manager", "consultant", "viewer", "auditor", "platform_operator"];
-    let answers =
-        everywhere(&own, |case, _| (case.who != Who::Admin).then(|| own.firm.user("admin", &roles))).await;
+    let roles = [
+        "admin",
+        "manager",
+        "consultant",
+        "viewer",
+        "auditor",
+        "platform_operator",
+    ];
+    let answers = everywhere(&own, |case, _| {
+        (case.who != Who::Admin).then(|| own.firm.user("admin", &roles))
+    })
+    .await;
     for (method, answer) in &answers {
-        assert_eq!(answer.code, Code::PermissionDenied, "{method}: {}", answer.message);
+        assert_eq!(
+            answer.code,
+            Code::PermissionDenied,
+            "{method}: {}",
+            answer.message
+        );
     }
 }
 
 #[tokio::test]
 async fn an_operator_is_denied_on_every_tenants_rpc() {
     let own = Fixture::new("Own").await;
-    let operator = || Caller::user(TenantId::PLATFORM, "operator", &["platform_operator", "admin"]);
+    let operator = || {
+        Caller::user(
+            TenantId::PLATFORM,
+            "operator",
+            &["platform_operator", "admin"],
+        )
+    };
     let answers = everywhere(&own, |case, _| (case.who != Who::Operator).then(operator)).await;
     for (method, answer) in &answers {
-        assert_eq!(answer.code, Code::PermissionDenied, "{method}: {}", answer.message);
+        assert_eq!(
+            answer.code,
+            Code::PermissionDenied,
+            "{method}: {}",
+            answer.message
+        );
     }
 }
 
@@ -181,19 +349,35 @@ async fn an_operator_is_denied_on_every_tenants_rpc() {
 async fn a_service_is_denied_where_users_call_and_where_another_service_may() {
     let own = Fixture::new("Own").await;
     let answers = everywhere(&own, |case, _| {
-        let service = if case.who == Who::Service("time-entries") { "audit" } else { "time-entries" };
-        Some(Caller::service(service, super::cases::audience(case.method), own.firm.id))
+        let service = if case.who == Who::Service("time-entries") {
+            "audit"
+        } else {
+            "time-entries"
+        };
+        Some(Caller::service(
+            service,
+            super::cases::audience(case.method),
+            own.firm.id,
+        ))
     })
     .await;
     for (method, answer) in &answers {
-        assert_eq!(answer.code, Code::PermissionDenied, "{method}: {}", answer.message);
+        assert_eq!(
+            answer.code,
+            Code::PermissionDenied,
+            "{method}: {}",
+            answer.message
+        );
     }
 }
 
 #[tokio::test]
 async fn a_service_token_for_one_service_is_no_token_for_another() {
     let own = Fixture::new("Own").await;
-    let case = CASES.iter().find(|case| case.method.ends_with("/LookupProject")).expect("a case");
+    let case = CASES
+        .iter()
+        .find(|case| case.method.ends_with("/LookupProject"))
+        .expect("a case");
     let caller = Caller::service("time-entries", "consultants", own.firm.id);
     let answer = probe(&caller, case.method, own.request(case, None)).await;
     assert_eq!(answer.code, Code::Unauthenticated);
@@ -203,24 +387,54 @@ async fn a_service_token_for_one_service_is_no_token_for_another() {
 async fn a_suspended_tenant_is_refused_within_five_seconds_and_let_in_again_once_resumed() {
     use proto::tenants::v1 as tenants;
     let firm = harness::Firm::new("Suspended").await;
-    let request = tenants::SuspendTenantRequest { tenant_id: firm.id.to_string(), reason: "unpaid".to_owned(), ..Default::default() };
-    Caller::operator().tenants().suspend_tenant(request).await.expect("the tenant is suspended");
+    let request = tenants::SuspendTenantRequest {
+        tenant_id: firm.id.to_string(),
+        reason: "unpaid".to_owned(),
+        ..Default::default()
+    };
+    Caller::operator()
+        .tenants()
+        .suspend_tenant(request)
+        .await
+        .expect("the tenant is suspended");
     let since = std::time::Instant::now();
-    let list = async || firm.projects().list_clients(proto::projects::v1::ListClientsRequest::default()).await;
+    let list = async || {
+        firm.projects()
+            .list_clients(proto::projects::v1::ListClientsRequest::default())
+            .await
+    };
     eventually("the suspended tenant is refused", async || {
-        list().await.err().filter(|status| status.code() == Code::PermissionDenied)
+        list()
+            .await
+            .err()
+            .filter(|status| status.code() == Code::PermissionDenied)
     })
     .await;
-    assert!(since.elapsed() < std::time::Duration::from_secs(5), "it took {:?}", since.elapsed());
-    let request = tenants::ResumeTenantRequest { tenant_id: firm.id.to_string(), ..Default::default() };
-    Caller::operator().tenants().resume_tenant(request).await.expect("the tenant is resumed");
+    assert!(
+        since.elapsed() < std::time::Duration::from_secs(5),
+        "it took {:?}",
+        since.elapsed()
+    );
+    let request = tenants::ResumeTenantRequest {
+        tenant_id: firm.id.to_string(),
+        ..Default::default()
+    };
+    Caller::operator()
+        .tenants()
+        .resume_tenant(request)
+        .await
+        .expect("the tenant is resumed");
     eventually("the resumed tenant is let in", async || list().await.ok()).await;
 }
 
 #[tokio::test]
 async fn a_method_that_does_not_exist_never_reaches_a_handler() {
     let firm = harness::Firm::new("Prober").await;
-    for method in ["catalyst.projects.v1.ProjectService/Steal", "catalyst.projects.v1.projectservice/GetProject", "x/y"] {
+    for method in [
+        "catalyst.projects.v1.ProjectService/Steal",
+        "catalyst.projects.v1.projectservice/GetProject",
+        "x/y",
+    ] {
         let answer = probe(&firm, method, Vec::new()).await;
         assert_eq!(answer.code, Code::Unimplemented, "{method}");
     }

@@ -22,7 +22,9 @@ impl Table {
 }
 
 async fn administrator() -> PgConnection {
-    PgConnection::connect(&world().postgres_admin_url).await.expect("the administrator connects")
+    PgConnection::connect(&world().postgres_admin_url)
+        .await
+        .expect("the administrator connects")
 }
 
 /// Every table of the services that holds tenants' rows, partitions included.
@@ -35,15 +37,26 @@ async fn tenant_tables(admin: &mut PgConnection) -> Vec<Table> {
     .fetch_all(admin)
     .await
     .expect("the catalog is read");
-    rows.iter().map(|row| Table { schema: row.get(0), name: row.get(1) }).collect()
+    rows.iter()
+        .map(|row| Table {
+            schema: row.get(0),
+            name: row.get(1),
+        })
+        .collect()
 }
 
 /// A session of the serving role of `schema`.
 async fn serving(schema: &str) -> PgConnection {
     let role = format!("{schema}_app");
-    let password = std::fs::read_to_string(world().password_dir.join(&role)).expect("the role has a password");
+    let password =
+        std::fs::read_to_string(world().password_dir.join(&role)).expect("the role has a password");
     let options: PgConnectOptions = world().database_url.parse().expect("a URL");
-    options.username(&role).password(password.trim()).connect().await.expect("the serving role connects")
+    options
+        .username(&role)
+        .password(password.trim())
+        .connect()
+        .await
+        .expect("the serving role connects")
 }
 
 async fn as_tenant(session: &mut PgConnection, tenant: TenantId) {
@@ -59,7 +72,10 @@ async fn touched(session: &mut PgConnection, statement: &str) -> u64 {
     match sqlx::query(AssertSqlSafe(statement)).execute(session).await {
         Ok(done) => done.rows_affected(),
         Err(error) => {
-            let code = error.as_database_error().and_then(|error| error.code()).map(|code| code.into_owned());
+            let code = error
+                .as_database_error()
+                .and_then(|error| error.code())
+                .map(|code| code.into_owned());
             // insufficient_privilege, which a policy's refusal of a new row is as well
             assert_eq!(code.as_deref(), Some("42501"), "{statement}: {error}");
             0
@@ -75,14 +91,26 @@ async fn the_serving_role_reaches_no_row_of_another_tenant_in_any_table() {
     assert!(tables.len() > 20, "only {} tables were found", tables.len());
     for table in &tables {
         let name = table.qualified();
-        let other_id = if table.schema == "tenants" { TenantId::PLATFORM } else { other.firm.id };
-        let is_partition = table.name.rsplit_once("_p").is_some_and(|(_, n)| n.len() == 2 && n.parse::<u8>().is_ok());
+        let other_id = if table.schema == "tenants" {
+            TenantId::PLATFORM
+        } else {
+            other.firm.id
+        };
+        let is_partition = table
+            .name
+            .rsplit_once("_p")
+            .is_some_and(|(_, n)| n.len() == 2 && n.parse::<u8>().is_ok());
         if !IN_TRANSIT.contains(&table.name.as_str()) && !is_partition {
-            let count: i64 = sqlx::query_scalar(AssertSqlSafe(format!("select count(*) from {name} where tenant_id = '{other_id}'")))
-                .fetch_one(&mut admin)
-                .await
-                .expect("the administrator counts");
-            assert!(count > 0, "{name} has no row of the other tenant: make the fixture write one");
+            let count: i64 = sqlx::query_scalar(AssertSqlSafe(format!(
+                "select count(*) from {name} where tenant_id = '{other_id}'"
+            )))
+            .fetch_one(&mut admin)
+            .await
+            .expect("the administrator counts");
+            assert!(
+                count > 0,
+                "{name} has no row of the other tenant: make the fixture write one"
+            );
         }
         let mut session = serving(&table.schema).await;
         as_tenant(&mut session, own.firm.id).await;
@@ -103,11 +131,12 @@ async fn the_serving_role_writes_no_row_into_another_tenant() {
     let mut admin = administrator().await;
     for table in tenant_tables(&mut admin).await {
         let name = table.qualified();
-        let sample: Option<serde_json::Value> =
-            sqlx::query_scalar(AssertSqlSafe(format!("select to_jsonb(t) from {name} t limit 1")))
-                .fetch_optional(&mut admin)
-                .await
-                .expect("the administrator reads");
+        let sample: Option<serde_json::Value> = sqlx::query_scalar(AssertSqlSafe(format!(
+            "select to_jsonb(t) from {name} t limit 1"
+        )))
+        .fetch_optional(&mut admin)
+        .await
+        .expect("the administrator reads");
         let mut row = sample.unwrap_or_else(|| serde_json::json!({}));
         row["tenant_id"] = other.firm.id.to_string().into();
         let columns: Vec<String> = sqlx::query_scalar(
@@ -145,7 +174,11 @@ async fn without_a_context_every_table_is_empty() {
             .await
             .expect("the context is set");
         tx.commit().await.expect("commit");
-        assert_eq!(touched(&mut session, &statement).await, 0, "{statement} after a commit");
+        assert_eq!(
+            touched(&mut session, &statement).await,
+            0,
+            "{statement} after a commit"
+        );
     }
 }
 
@@ -155,8 +188,13 @@ async fn the_serving_role_can_neither_truncate_nor_leave_its_role() {
     for table in tenant_tables(&mut admin).await {
         let mut session = serving(&table.schema).await;
         touched(&mut session, &format!("truncate {}", table.qualified())).await;
-        for statement in ["set role postgres".to_owned(), format!("set role {}_owner", table.schema)] {
-            let refused = sqlx::query(AssertSqlSafe(statement.clone())).execute(&mut session).await;
+        for statement in [
+            "set role postgres".to_owned(),
+            format!("set role {}_owner", table.schema),
+        ] {
+            let refused = sqlx::query(AssertSqlSafe(statement.clone()))
+                .execute(&mut session)
+                .await;
             assert!(refused.is_err(), "{} may {statement}", table.schema);
         }
     }
@@ -166,12 +204,23 @@ async fn the_serving_role_can_neither_truncate_nor_leave_its_role() {
 async fn one_service_reaches_no_table_of_another() {
     let mut admin = administrator().await;
     let tables = tenant_tables(&mut admin).await;
-    for schema in ["tenants", "consultants", "projects", "time_entries", "audit"] {
+    for schema in [
+        "tenants",
+        "consultants",
+        "projects",
+        "time_entries",
+        "audit",
+    ] {
         let mut session = serving(schema).await;
         for table in tables.iter().filter(|table| table.schema != schema) {
             let statement = format!("select 1 from {}", table.qualified());
-            let refused = sqlx::query(AssertSqlSafe(statement.clone())).execute(&mut session).await;
-            let code = refused.err().and_then(|e| e.as_database_error().and_then(|e| e.code().map(|c| c.into_owned())));
+            let refused = sqlx::query(AssertSqlSafe(statement.clone()))
+                .execute(&mut session)
+                .await;
+            let code = refused.err().and_then(|e| {
+                e.as_database_error()
+                    .and_then(|e| e.code().map(|c| c.into_owned()))
+            });
             assert_eq!(code.as_deref(), Some("42501"), "{schema}_app: {statement}");
         }
     }

@@ -92,7 +92,7 @@ async fn an_archived_project_cannot_be_updated() {
     };
     let request = pb::UpdateProjectRequest {
         project: Some(wished),
-        update_mask: mask(&["billable"]),
+        update_mask: Some(mask(&["billable"])),
         ..Default::default()
     };
     let answer = firm.projects().update_project(request).await;

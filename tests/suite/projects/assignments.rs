@@ -108,20 +108,14 @@ async fn a_page_of_assignments_is_followed_by_the_rest() {
 #[tokio::test]
 async fn the_role_consultant_lists_assignments_and_removes_none() {
     let firm = Firm::new("Acme").await;
-    let assignment = staffed(&firm).await;
+    let pb::Assignment { id, project_id, .. } = staffed(&firm).await;
     let caller = firm.user("kim", &["consultant"]);
     let answer = caller
         .projects()
-        .list_assignments(list(&assignment.project_id, ""))
+        .list_assignments(list(&project_id, ""))
         .await;
-    assert_eq!(
-        answer.expect("a page").into_inner().assignments,
-        [assignment.clone()]
-    );
-    let answer = caller
-        .projects()
-        .unassign_consultant(unassign(&assignment.id))
-        .await;
+    assert_eq!(answer.expect("a page").into_inner().assignments.len(), 1);
+    let answer = caller.projects().unassign_consultant(unassign(&id)).await;
     assert_refused(answer, Code::PermissionDenied, "PERMISSION_DENIED");
 }
 

@@ -1,10 +1,13 @@
 //! Clients, projects and assignments as callers meet them: what each call gives, refuses, repeats and tells.
 
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
 mod archive;
 mod assign;
 mod assignments;
 mod clients;
 mod lookup;
+mod references;
 mod work;
 
 use std::fmt::Debug;
@@ -27,9 +30,9 @@ fn new_code() -> String {
     format!("t-{}", Clock::system().new_uuid().simple())
 }
 
-fn mask(paths: &[&str]) -> Option<FieldMask> {
+fn mask(paths: &[&str]) -> FieldMask {
     let paths = paths.iter().map(|path| (*path).to_owned()).collect();
-    Some(FieldMask { paths })
+    FieldMask { paths }
 }
 
 /// The reason in the `ErrorInfo` of a refusal.
@@ -52,7 +55,7 @@ fn assert_refused<T: Debug>(answer: Result<Response<T>, Status>, code: Code, why
     );
 }
 
-/// The fields that an INVALID_FIELDS names, in its order.
+/// The fields that an `INVALID_FIELDS` names, in its order.
 #[track_caller]
 fn invalid_fields<T: Debug>(answer: Result<Response<T>, Status>) -> Vec<String> {
     let status = answer.expect_err("the call is refused");

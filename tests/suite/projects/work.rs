@@ -40,7 +40,7 @@ fn get(id: &str) -> pb::GetProjectRequest {
 fn update(project: pb::Project, paths: &[&str]) -> pb::UpdateProjectRequest {
     pb::UpdateProjectRequest {
         project: Some(project),
-        update_mask: mask(paths),
+        update_mask: Some(mask(paths)),
         ..Default::default()
     }
 }

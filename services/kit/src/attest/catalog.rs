@@ -41,15 +41,17 @@ pub(super) async fn run(
     expected: &Expected,
     rules: &[&'static Rule],
 ) -> Result<Vec<Finding>, sqlx::Error> {
-    let mut sql = String::from(CATALOG);
-    for (position, rule) in rules.iter().enumerate() {
-        let union = if position == 0 { "" } else { "\nunion all\n" };
-        let select = rule.sql;
-        sql.push_str(&format!(
-            "{union}select {position}, f.object, f.problem, f.remedy from ({select}) as f (object, problem, remedy)"
-        ));
-    }
-    sql.push_str("\norder by 1, 2, 3");
+    let selects: Vec<String> = (0..)
+        .zip(rules)
+        .map(|(position, rule): (i32, _)| {
+            let Rule { sql, .. } = rule;
+            format!("select {position}, f.object, f.problem, f.remedy from ({sql}) as f (object, problem, remedy)")
+        })
+        .collect();
+    let sql = format!(
+        "{CATALOG}{}\norder by 1, 2, 3",
+        selects.join("\nunion all\n")
+    );
     let rows: Vec<(i32, String, String, String)> = sqlx::query_as(AssertSqlSafe(sql))
         .bind(Json(expected))
         .persistent(false)
@@ -192,7 +194,8 @@ reader as (
     union
     select w.ev_class
     from reader r
-    join pg_depend d on d.refclassid = 'pg_class'::regclass and d.refobjid = r.oid and d.classid = 'pg_rewrite'::regclass
+    join pg_depend d
+        on d.refclassid = 'pg_class'::regclass and d.refobjid = r.oid and d.classid = 'pg_rewrite'::regclass
     join pg_rewrite w on w.oid = d.objid
 )
 "#;

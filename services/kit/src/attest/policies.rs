@@ -13,7 +13,8 @@ pub(super) const RULES: &[Rule] = &[
     ),
     error(
         "policy-to-stranger",
-        "select distinct p.object, format('the policy %s is for %s, which is no role of this schema', p.polname, p.role),
+        "select distinct p.object,
+                format('the policy %s is for %s, which is no role of this schema', p.polname, p.role),
                 format('drop policy %I on %s', p.polname, p.object)
          from policy p
          where p.permissive and p.role_oid <> 0
@@ -68,12 +69,7 @@ pub(super) const RULES: &[Rule] = &[
          from granted g where g.grantee = 0 group by g.object
          union all
          select s.schema, 'every role may use the schema', format('revoke all on schema %I from public', s.schema)
-         from schema_rule s where exists (select from aclexplode(s.acl) x where x.grantee = 0)
-         union all
-         select r.object, 'every role may execute it', format('revoke execute on function %s from public', r.object)
-         from routine r
-         where r.prorettype not in ('trigger'::regtype, 'event_trigger'::regtype)
-           and exists (select from aclexplode(coalesce(r.proacl, acldefault('f', r.proowner))) x where x.grantee = 0)",
+         from schema_rule s where exists (select from aclexplode(s.acl) x where x.grantee = 0)",
     ),
     error(
         "granted-to-stranger",
@@ -126,6 +122,14 @@ pub(super) const RULES: &[Rule] = &[
         "select g.object, format('%s may use a counter that all tenants share', g.role),
                 format('revoke all on sequence %s from %s', g.object, g.role)
          from granted g where g.kind = 'S' and g.grantee <> 0 group by g.object, g.role",
+    ),
+    // The default for a new function. It runs with the rights of the caller, but the next change may not.
+    warning(
+        "function-to-public",
+        "select r.object, 'every role may execute it', format('revoke execute on function %s from public', r.object)
+         from routine r
+         where r.prorettype not in ('trigger'::regtype, 'event_trigger'::regtype)
+           and exists (select from aclexplode(coalesce(r.proacl, acldefault('f', r.proowner))) x where x.grantee = 0)",
     ),
     warning(
         "default-privileges",

@@ -24,7 +24,8 @@ pub(super) const RULES: &[Rule] = &[
     ),
     error(
         "role-attribute",
-        "select distinct a.rolname::text, format('is %s', t.attribute), format('alter role %I no%s', a.rolname, t.attribute)
+        "select distinct a.rolname::text, format('is %s', t.attribute),
+                format('alter role %I no%s', a.rolname, t.attribute)
          from pg_roles a
          cross join lateral (values ('superuser', a.rolsuper), ('bypassrls', a.rolbypassrls),
                                     ('createrole', a.rolcreaterole), ('createdb', a.rolcreatedb),
@@ -38,6 +39,18 @@ pub(super) const RULES: &[Rule] = &[
                 format('revoke %s from %I', m.roleid::regrole, a.rolname)
          from pg_auth_members m join pg_roles a on a.oid = m.member
          where a.oid in (select oid from running) or a.rolname in (select owner from schema_rule)",
+    ),
+    // Who made a role may grant it, from PostgreSQL 16 on, but neither inherits from it nor becomes it.
+    error(
+        "role-lent",
+        "select r.role, format('%s is a member of it', m.member::regrole),
+                format('revoke %I from %s', r.role, m.member::regrole)
+         from (select distinct oid, role from running) r
+         join pg_auth_members m on m.roleid = r.oid
+         join pg_roles a on a.oid = m.member
+         where not a.rolsuper
+           and (coalesce((to_jsonb(m) ->> 'inherit_option')::boolean, true)
+                or coalesce((to_jsonb(m) ->> 'set_option')::boolean, true))",
     ),
     // An owner may switch row-level security off.
     error(
@@ -86,7 +99,8 @@ pub(super) const RULES: &[Rule] = &[
         "select distinct r.role, 'may create temporary tables',
                 format('revoke temporary on database %I from public, %I', current_database(), r.role)
          from running r
-         where r.oid is not null and not r.superuser and has_database_privilege(r.oid, current_database(), 'temporary')",
+         where r.oid is not null and not r.superuser
+           and has_database_privilege(r.oid, current_database(), 'temporary')",
     ),
     // A session would begin inside a tenant, or without triggers, and so without foreign keys.
     error(

@@ -7,10 +7,11 @@ use proto::time_entries::v1 as pb;
 use time::macros::datetime;
 use time::{Duration, OffsetDateTime};
 
+use crate::change::{Change, MUTABLE};
 use crate::error::Error;
 use crate::operations::{Filter, Update};
 use crate::span::{LONGEST, Span};
-use crate::time_entry::{Change, MUTABLE, NewTimeEntry, TimeEntry, TimeEntryId};
+use crate::time_entry::{NewTimeEntry, TimeEntry, TimeEntryId};
 
 /// No instant that a request may hold is outside of these.
 const EARLIEST: OffsetDateTime = datetime!(1970-01-01 00:00 UTC);
@@ -138,14 +139,14 @@ fn read_change(fields: &mut Fields, entry: &pb::TimeEntry, names: &[&str]) -> Ch
     for name in names {
         match *name {
             "project_id" => {
-                change.project_id = fields.id("time_entry.project_id", &entry.project_id)
+                change.project_id = fields.id("time_entry.project_id", &entry.project_id);
             }
             "started_at" => {
                 change.started_at =
                     fields.instant("time_entry.started_at", entry.started_at.as_ref());
             }
             "ended_at" => {
-                change.ended_at = fields.instant("time_entry.ended_at", entry.ended_at.as_ref())
+                change.ended_at = fields.instant("time_entry.ended_at", entry.ended_at.as_ref());
             }
             "break_minutes" => change.break_minutes = Some(entry.break_minutes),
             "time_zone" => {
@@ -157,7 +158,7 @@ fn read_change(fields: &mut Fields, entry: &pb::TimeEntry, names: &[&str]) -> Ch
             }
             "billable" => change.billing = Some(entry.billable.into()),
             "note" => {
-                change.note = fields.optional_text("time_entry.note", &entry.note, NOTE_CHARACTERS)
+                change.note = fields.optional_text("time_entry.note", &entry.note, NOTE_CHARACTERS);
             }
             "external_id" => {
                 change.external_id = fields.optional_text(

@@ -4,11 +4,12 @@ use kit::change::check_etag;
 use kit::once::Repeat;
 use kit::{Ctx, Db};
 
+use crate::change::Change;
 use crate::error::Error;
 use crate::owners::Owners;
 use crate::reach::Reach;
 use crate::reference::Named;
-use crate::time_entry::{Change, TimeEntry, TimeEntryId};
+use crate::time_entry::{TimeEntry, TimeEntryId};
 use crate::{events, store};
 
 /// What an update asks for.

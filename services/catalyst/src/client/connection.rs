@@ -1,0 +1,172 @@
+//! A connection to the deployment as one caller; every call carries its token, its tenant and a deadline.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use kit::TenantId;
+use proto::audit::v1::audit_operator_service_client::AuditOperatorServiceClient;
+use proto::audit::v1::audit_service_client::AuditServiceClient;
+use proto::consultants::v1::consultant_service_client::ConsultantServiceClient;
+use proto::projects::v1::project_service_client::ProjectServiceClient;
+use proto::tenants::v1::tenant_service_client::TenantServiceClient;
+use proto::time_entries::v1::time_entry_service_client::TimeEntryServiceClient;
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
+use tonic::{Request, Status};
+
+use super::bearer::Bearer;
+use super::error::{Unavailable, Usage};
+
+const DEADLINE: Duration = Duration::from_secs(10);
+const CONNECT: Duration = Duration::from_secs(5);
+/// A server that says nothing for this long is gone.
+const SILENCE: Duration = Duration::from_secs(10);
+/// A page of 500 audit records with their bodies stays below this.
+const MAX_ANSWER_BYTES: usize = 32 * 1024 * 1024;
+
+/// What the generated clients speak through.
+pub type Wire = InterceptedService<Channel, Caller>;
+
+/// Adds to each call who makes it.
+#[derive(Clone)]
+pub struct Caller {
+    authorization: MetadataValue<Ascii>,
+    tenant: MetadataValue<Ascii>,
+    deadline: Option<Duration>,
+}
+
+impl Interceptor for Caller {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        let metadata = request.metadata_mut();
+        metadata.insert("authorization", self.authorization.clone());
+        metadata.insert("x-tenant-id", self.tenant.clone());
+        if let Some(deadline) = self.deadline {
+            request.set_timeout(deadline);
+        }
+        Ok(request)
+    }
+}
+
+/// A connection as one caller.
+#[derive(Clone)]
+pub struct Client {
+    /// The tenant that every call is made in.
+    pub tenant: TenantId,
+    wire: Wire,
+    streams: Wire,
+}
+
+impl Client {
+    pub(super) async fn connect(
+        url: &str,
+        ca_file: Option<&Path>,
+        token: &Bearer,
+        tenant: TenantId,
+    ) -> anyhow::Result<Self> {
+        let mut authorization: MetadataValue<Ascii> = format!("Bearer {}", token.text())
+            .parse()
+            .map_err(|_| Usage::new("the token is not one line of ASCII: give it as it was issued"))?;
+        authorization.set_sensitive(true);
+        let caller = Caller {
+            authorization,
+            tenant: tenant.to_string().parse()?,
+            deadline: Some(DEADLINE),
+        };
+        let channel = endpoint(url, ca_file)?
+            .connect()
+            .await
+            .map_err(|_| Unavailable::nothing_at(url))?;
+        let unbounded = Caller {
+            deadline: None,
+            ..caller.clone()
+        };
+        Ok(Self {
+            tenant,
+            wire: InterceptedService::new(channel.clone(), caller),
+            streams: InterceptedService::new(channel, unbounded),
+        })
+    }
+
+    /// The control plane.
+    pub fn tenants(&self) -> TenantServiceClient<Wire> {
+        TenantServiceClient::new(self.wire.clone()).max_decoding_message_size(MAX_ANSWER_BYTES)
+    }
+
+    /// People.
+    pub fn consultants(&self) -> ConsultantServiceClient<Wire> {
+        ConsultantServiceClient::new(self.wire.clone()).max_decoding_message_size(MAX_ANSWER_BYTES)
+    }
+
+    /// Clients, projects, assignments.
+    pub fn projects(&self) -> ProjectServiceClient<Wire> {
+        ProjectServiceClient::new(self.wire.clone()).max_decoding_message_size(MAX_ANSWER_BYTES)
+    }
+
+    /// Recorded time.
+    pub fn time_entries(&self) -> TimeEntryServiceClient<Wire> {
+        TimeEntryServiceClient::new(self.wire.clone()).max_decoding_message_size(MAX_ANSWER_BYTES)
+    }
+
+    /// Imports, which take as long as they take.
+    pub fn imports(&self) -> TimeEntryServiceClient<Wire> {
+        TimeEntryServiceClient::new(self.streams.clone())
+            .max_decoding_message_size(MAX_ANSWER_BYTES)
+    }
+
+    /// The tenant's log and alerts.
+    pub fn audit(&self) -> AuditServiceClient<Wire> {
+        AuditServiceClient::new(self.wire.clone()).max_decoding_message_size(MAX_ANSWER_BYTES)
+    }
+
+    /// Watches of the log, which have no end.
+    pub fn watches(&self) -> AuditServiceClient<Wire> {
+        AuditServiceClient::new(self.streams.clone()).max_decoding_message_size(MAX_ANSWER_BYTES)
+    }
+
+    /// The logs and alerts of all tenants.
+    pub fn audit_operator(&self) -> AuditOperatorServiceClient<Wire> {
+        AuditOperatorServiceClient::new(self.wire.clone())
+            .max_decoding_message_size(MAX_ANSWER_BYTES)
+    }
+}
+
+fn endpoint(url: &str, ca_file: Option<&Path>) -> anyhow::Result<Endpoint> {
+    let is_tls = url.starts_with("https://");
+    if !is_tls && !url.starts_with("http://") {
+        let problem = format!("{url} is no URL of a server: write it like http://127.0.0.1:7400");
+        return Err(Usage::new(problem).into());
+    }
+    let mut endpoint = Endpoint::from_shared(url.to_owned())
+        .map_err(|_| Usage::new(format!("{url} is no URL: write it like http://127.0.0.1:7400")))?
+        .connect_timeout(CONNECT)
+        .http2_keep_alive_interval(SILENCE)
+        .keep_alive_timeout(SILENCE)
+        .tcp_nodelay(true);
+    if is_tls {
+        let path = ca_file.ok_or_else(|| {
+            Usage::new("an https URL needs --ca-file: the certificates that it is trusted by")
+        })?;
+        let pem = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem));
+        endpoint = endpoint
+            .tls_config(tls)
+            .with_context(|| format!("{} holds no certificates", path.display()))?;
+    }
+    Ok(endpoint)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_that_cannot_be_used_is_a_usage_error() {
+        for url in ["127.0.0.1:7400", "nats://x:1", "http://", "https://x:1"] {
+            let error = endpoint(url, None).err().unwrap();
+            assert_eq!(super::super::exit_code(&error), 64, "{url}: {error}");
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! The one place that prints: results on standard output, as tables for people or JSON lines for programs;
+//! everything else on standard error.
+
+use std::io::{self, ErrorKind, Write};
+
+use anyhow::Context as _;
+use comfy_table::{ContentArrangement, Table};
+use comfy_table::{LineStyle, TableStyle};
+use prost::{Message, Name};
+use serde::Serialize;
+
+use super::contract;
+
+/// A rule below the header and nothing else.
+const STYLE: TableStyle =
+    TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─'));
+
+/// A message that people see as a row of a table.
+pub trait Shown: Message + Name {
+    /// What the columns are called.
+    const COLUMNS: &'static [&'static str];
+
+    /// One text for each column.
+    fn cells(&self) -> Vec<String>;
+}
+
+/// Where results go.
+#[derive(Clone, Copy, Debug)]
+pub struct Output {
+    json: bool,
+}
+
+impl Output {
+    /// Tables, or JSON lines.
+    pub fn new(json: bool) -> Self {
+        Self { json }
+    }
+
+    /// Whether a program reads.
+    pub fn is_json(&self) -> bool {
+        self.json
+    }
+
+    /// A line of text as it is.
+    pub fn line(&self, text: &str) -> anyhow::Result<()> {
+        print(text)
+    }
+
+    /// Any value on one line.
+    pub fn json(&self, value: &impl Serialize) -> anyhow::Result<()> {
+        print(&serde_json::to_string(value)?)
+    }
+
+    /// One message, for people with a line for each column.
+    pub fn one<M: Shown>(&self, message: &M) -> anyhow::Result<()> {
+        if self.json {
+            return self.json(&contract::dynamic(message)?);
+        }
+        let mut table = new_table();
+        for (column, cell) in M::COLUMNS.iter().zip(message.cells()) {
+            table.add_row([(*column).to_owned(), printable(&cell)]);
+        }
+        print(&table.trim_fmt())
+    }
+
+    /// Messages, each a row or a line.
+    pub fn list<M: Shown>(&self, messages: &[M]) -> anyhow::Result<()> {
+        if self.json {
+            for message in messages {
+                self.json(&contract::dynamic(message)?)?;
+            }
+            return Ok(());
+        }
+        self.table(M::COLUMNS, messages.iter().map(Shown::cells))
+    }
+
+    /// A table, whatever the form that was asked for.
+    pub fn table(
+        &self,
+        columns: &[&str],
+        rows: impl IntoIterator<Item = Vec<String>>,
+    ) -> anyhow::Result<()> {
+        let mut table = new_table();
+        table.set_header(columns.iter().copied());
+        for row in rows {
+            table.add_row(row.iter().map(|cell| printable(cell)));
+        }
+        print(&table.trim_fmt())
+    }
+}
+
+/// Says something to people beside the results.
+pub fn note(text: &str) {
+    // Nothing can be done about a closed terminal.
+    let _ = writeln!(io::stderr(), "{text}");
+}
+
+/// Says why the command failed.
+pub fn error(text: &str) {
+    note(&format!("error: {text}"));
+}
+
+/// Text from elsewhere without what a terminal would obey.
+pub(super) fn printable(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect()
+}
+
+fn new_table() -> Table {
+    let mut table = Table::new();
+    table
+        .load_style(STYLE)
+        .set_content_arrangement(ContentArrangement::Dynamic);
+    table
+}
+
+fn print(text: &str) -> anyhow::Result<()> {
+    let mut stdout = io::stdout().lock();
+    match writeln!(stdout, "{text}").and_then(|()| stdout.flush()) {
+        // Whoever read has seen enough, as in `catalyst audit list | head`: nothing is left to do.
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => std::process::exit(0),
+        written => written.context("cannot write to standard output"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_from_elsewhere_cannot_steer_the_terminal() {
+        assert_eq!(printable("a\u{1b}[2Jb\r\nc\u{9b}d"), "a [2Jb  c d");
+    }
+}

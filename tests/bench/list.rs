@@ -1,0 +1,71 @@
+//! Reading a page of 50 projects: `ListProjects` beside the same statement.
+
+use proto::projects::v1::ListProjectsRequest;
+use proto::projects::v1::project_service_client::ProjectServiceClient;
+use tonic::Status;
+use tonic::transport::Channel;
+
+use crate::Bench;
+use crate::get::COLUMNS;
+use crate::load::{Call, Caller, closed_loop};
+use crate::pgbench::{CONTEXT, Script, together};
+use crate::report::{OURS, Report};
+
+const PAGE: usize = 50;
+/// The limit and how it is called in the report.
+const ONE_SYNC: &str = "context and select, one Sync";
+
+/// One row more than the page, as the service reads it to know whether another page follows.
+fn script(around: impl Fn(&str) -> String) -> Script {
+    let none = "00000000-0000-0000-0000-000000000000";
+    let rows = format!(
+        "select {COLUMNS} from projects.project where tenant_id = :tenant and id > '{none}' order by id limit {}",
+        PAGE + 1
+    );
+    Script::new(together(&[CONTEXT, &format!("{};", around(&rows))]))
+}
+
+/// Sees that the script reads a page.
+pub(crate) async fn prepare(bench: &Bench) -> anyhow::Result<()> {
+    let full = script(|rows| {
+        format!(
+            "select 1 / (count(*) / {}) from ({rows}) as found",
+            PAGE + 1
+        )
+    });
+    bench.pgbench.check(&full).await
+}
+
+/// Our calls, then the statement alone, for the time of a round.
+pub(crate) async fn round(bench: &Bench, report: &mut Report) -> anyhow::Result<()> {
+    let callers = bench.callers.each(|caller| ListProjects {
+        client: ProjectServiceClient::new(caller.channel.clone()),
+        caller,
+    });
+    let load = closed_loop(callers, bench.time).await?;
+    report.record("list of 50, calls/s", OURS, load.per_second);
+    let run = bench.pgbench.run(&script(str::to_owned)).await?;
+    report.record("list of 50, calls/s", ONE_SYNC, run.per_second);
+    Ok(())
+}
+
+struct ListProjects {
+    client: ProjectServiceClient<Channel>,
+    caller: Caller,
+}
+
+impl Call for ListProjects {
+    async fn call(&mut self) -> Result<(), Status> {
+        let page_size = i32::try_from(PAGE).unwrap_or_default();
+        let request = self.caller.request(ListProjectsRequest {
+            page_size,
+            ..ListProjectsRequest::default()
+        });
+        let page = self.client.list_projects(request).await?.into_inner();
+        if page.projects.len() == PAGE && !page.next_page_token.is_empty() {
+            Ok(())
+        } else {
+            Err(Status::data_loss("the answer is no full page"))
+        }
+    }
+}
