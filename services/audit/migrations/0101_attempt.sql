@@ -36,6 +36,9 @@ create table audit.miss (
     constraint miss_pkey primary key (tenant_id, event_id)
 ) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000);
 
+-- The oldest are judged first, and forgotten first.
+create index miss_received_at_idx on audit.miss (received_at);
+
 alter table audit.miss enable row level security;
 alter table audit.miss force row level security;
 

@@ -11,6 +11,7 @@ use kit::db::ExemptDb;
 use kit::error::chain;
 use kit::tasks::Tasks;
 use kit::{Db, TenantId};
+use time::OffsetDateTime;
 
 use crate::alert::Trigger;
 use crate::attempt::{Attempt, SERVICE};
@@ -23,6 +24,8 @@ use crate::store;
 const BATCH: i64 = 500;
 /// How long a miss is looked at again: the registry trails the events.
 const PATIENCE: time::Duration = time::Duration::seconds(60);
+/// Misses that are looked at when something was appended; each second looks at all.
+const RECENT: time::Duration = time::Duration::seconds(2);
 /// Between two looks that were asked for: what comes in a burst is judged together.
 const BREATH: Duration = Duration::from_millis(50);
 
@@ -47,7 +50,7 @@ impl Promoter {
                 _ = second.tick() => self.promote_and_expire().await,
                 Ok(()) = appended.changed() => {
                     self.tasks.pause(BREATH).await;
-                    self.promote().await
+                    self.promote(self.clock.now() - RECENT).await
                 }
             };
             if let Err(error) = outcome {
@@ -58,17 +61,18 @@ impl Promoter {
     }
 
     async fn promote_and_expire(&self) -> Result<(), Error> {
-        self.promote().await?;
+        self.promote(OffsetDateTime::UNIX_EPOCH).await?;
         let mut tx = self.exempt.begin().await?;
         store::attempts::expire(&mut tx, self.clock.now() - PATIENCE).await?;
         Ok(tx.commit().await?)
     }
 
-    /// Writes every attempt that is found, the oldest first.
+    /// Writes every attempt that is found among misses received since then, the oldest first.
     #[tracing::instrument(name = "audit.promote", skip_all)]
-    async fn promote(&self) -> Result<(), Error> {
+    async fn promote(&self, since: OffsetDateTime) -> Result<(), Error> {
         loop {
-            let attempts = store::attempts::list(&mut self.exempt.reader().await?, BATCH).await?;
+            let attempts =
+                store::attempts::list(&mut self.exempt.reader().await?, since, BATCH).await?;
             if attempts.is_empty() {
                 return Ok(());
             }

@@ -7,8 +7,10 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Row};
 
 use super::cases::Fixture;
 
-/// Rows of these are gone as soon as the relay has moved them; they are tried with a made-up row.
+/// Rows of these are gone as soon as they have been moved or judged; they are tried with a made-up row.
 const IN_TRANSIT: &[&str] = &["outbox", "security_outbox", "miss"];
+/// Services that hear nothing have an inbox that stays empty.
+const NEVER_FILLED: &[&str] = &["consultants.inbox"];
 
 struct Table {
     schema: String,
@@ -100,7 +102,10 @@ async fn the_serving_role_reaches_no_row_of_another_tenant_in_any_table() {
             .name
             .rsplit_once("_p")
             .is_some_and(|(_, n)| n.len() == 2 && n.parse::<u8>().is_ok());
-        if !IN_TRANSIT.contains(&table.name.as_str()) && !is_partition {
+        if !IN_TRANSIT.contains(&table.name.as_str())
+            && !NEVER_FILLED.contains(&name.as_str())
+            && !is_partition
+        {
             let count: i64 = sqlx::query_scalar(AssertSqlSafe(format!(
                 "select count(*) from {name} where tenant_id = '{other_id}'"
             )))

@@ -117,15 +117,23 @@ impl From<Row> for Attempt {
     }
 }
 
-/// Misses whose id is another tenant's, the oldest first. For the operator's role.
+/// Misses received since then whose id is another tenant's, the oldest first. For the operator's role.
 #[tracing::instrument(name = "db.miss.list_attempts", skip_all)]
-pub(crate) async fn list(session: &mut Session, limit: i64) -> Result<Vec<Attempt>, Error> {
+pub(crate) async fn list(
+    session: &mut Session,
+    since: OffsetDateTime,
+    limit: i64,
+) -> Result<Vec<Attempt>, Error> {
+    // Lateral with a limit: one look into the index for each miss, however many ids are registered.
     let rows: Vec<Row> = sqlx::query_as(
         "select m.tenant_id, m.event_id, m.kind, m.resource_id, m.actor_kind, m.actor_id, m.method, m.occurred_at, \
                 m.traceparent, r.tenant_id as victim_id, r.kind as victim_kind \
-         from audit.miss m join audit.registry r on r.id = m.resource_id and r.tenant_id <> m.tenant_id \
-         order by m.received_at, m.event_id limit $1",
+         from audit.miss m cross join lateral ( \
+             select tenant_id, kind from audit.registry \
+             where id = m.resource_id and tenant_id <> m.tenant_id limit 1) r \
+         where m.received_at >= $1 order by m.received_at limit $2",
     )
+    .bind(since)
     .bind(limit)
     .fetch_all(session)
     .await?;

@@ -6,6 +6,8 @@ use prost_types::Timestamp;
 use proto::common::v1::Money;
 use uuid::Uuid;
 
+use super::Usage;
+
 /// Makes a command safe to repeat.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Repeatable {
@@ -49,19 +51,18 @@ pub(super) fn wall_clock(text: &str, zone: &str) -> anyhow::Result<Timestamp> {
     if let Ok(at) = text.parse::<jiff::Timestamp>() {
         return Ok(timestamp(at));
     }
-    let problem = |problem: String| super::Usage::new(problem);
     let local: DateTime = text.parse().map_err(|_| {
-        problem(format!(
+        Usage::new(format!(
             "{text} is no time: write it like \"2026-11-22 09:00\", or with its offset"
         ))
     })?;
     let rules = TimeZone::get(zone).map_err(|_| {
-        problem(format!(
+        Usage::new(format!(
             "{zone} is no time zone: give an IANA name such as Europe/Vienna"
         ))
     })?;
     let at = rules.to_ambiguous_timestamp(local).unambiguous().map_err(|_| {
-        problem(format!(
+        Usage::new(format!(
             "{text} did not occur once in {zone}, where clocks were set then: give it with its offset"
         ))
     })?;
@@ -114,14 +115,17 @@ pub(super) fn shown(at: Option<&Timestamp>) -> String {
     })
 }
 
-/// The fields that a command names, for a field mask.
-pub(super) fn mask(fields: &[(&str, bool)]) -> Option<prost_types::FieldMask> {
-    let paths = fields
+/// The fields that a command changes, at least one.
+pub(super) fn mask(fields: &[(&str, bool)]) -> Result<prost_types::FieldMask, Usage> {
+    let paths: Vec<String> = fields
         .iter()
         .filter(|(_, is_given)| *is_given)
         .map(|(name, _)| (*name).to_owned())
         .collect();
-    Some(prost_types::FieldMask { paths })
+    if paths.is_empty() {
+        return Err(Usage::new("name at least one field to change: --help lists them"));
+    }
+    Ok(prost_types::FieldMask { paths })
 }
 
 /// Whether a resource was named by its id and not by its code.

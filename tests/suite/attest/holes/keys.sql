@@ -1,5 +1,5 @@
--- Changes to ledger.sql that open a hole each, in keys and indexes. A line `-- change:` begins one; `-- raises:` names
--- the rules that must say so, these and no others.
+-- Changes to ledger.sql that open a hole each, in keys and indexes.
+-- A line `-- change:` begins one; `-- raises:` names the rules that must say so, these and no others.
 
 -- change: an id that is unique over all tenants
 -- raises: key-not-by-tenant

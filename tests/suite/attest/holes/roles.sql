@@ -1,5 +1,5 @@
--- Changes to ledger.sql that open a hole each, in roles, functions and the context. A line `-- change:` begins one; `-- raises:` names
--- the rules that must say so, these and no others.
+-- Changes to ledger.sql that open a hole each, in roles, functions and the context.
+-- A line `-- change:` begins one; `-- raises:` names the rules that must say so, these and no others.
 
 -- change: a role that is not there
 -- raises: granted-to-stranger, policy-to-stranger, role-missing

@@ -1,5 +1,5 @@
--- Changes to ledger.sql that open a hole each, in what holds and shows rows. A line `-- change:` begins one; `-- raises:` names
--- the rules that must say so, these and no others.
+-- Changes to ledger.sql that open a hole each, in what holds and shows rows.
+-- A line `-- change:` begins one; `-- raises:` names the rules that must say so, these and no others.
 
 -- change:` begins one; `-- raises:` names the rules that must
 -- say so, these and no others.

@@ -1,0 +1,178 @@
+//! `catalyst tenants`: firms of the deployment, as a platform operator.
+
+use clap::Subcommand;
+use proto::tenants::v1 as pb;
+
+use super::arguments::{Current, Repeatable, shown};
+use super::contract::word;
+use super::error::{answer, present};
+use super::output::{Output, Shown};
+use super::paging::Limit;
+use super::{ClientOptions, credentials, pages};
+
+/// What can be done with tenants.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Admit a firm.
+    Create {
+        /// Its short name: 3 to 63 lowercase letters, digits and inner hyphens.
+        #[arg(long)]
+        slug: String,
+        /// Its name.
+        #[arg(long)]
+        name: String,
+        /// IANA time zone of its home office.
+        #[arg(long, value_name = "ZONE", default_value = "UTC")]
+        time_zone: String,
+        /// ISO 4217 code of the currency of its books.
+        #[arg(long, value_name = "CODE", default_value = "EUR")]
+        currency: String,
+        #[command(flatten)]
+        repeatable: Repeatable,
+    },
+    /// Show one.
+    Get {
+        /// Slug or id.
+        #[arg(value_name = "TENANT")]
+        firm: String,
+    },
+    /// List them, oldest first.
+    List {
+        /// Only those in this state.
+        #[arg(long)]
+        state: Option<State>,
+        #[command(flatten)]
+        limit: Limit,
+    },
+    /// Shut a firm out, within 5 s. Its rows stay.
+    Suspend {
+        /// Slug or id.
+        #[arg(value_name = "TENANT")]
+        firm: String,
+        /// Why; the tenant's auditors can read it.
+        #[arg(long)]
+        reason: String,
+        #[command(flatten)]
+        current: Current,
+    },
+    /// Let a suspended firm in again.
+    Resume {
+        /// Slug or id.
+        #[arg(value_name = "TENANT")]
+        firm: String,
+        #[command(flatten)]
+        current: Current,
+    },
+    /// Credentials with which a firm hears its own events on NATS.
+    Credentials(credentials::CredentialsOptions),
+}
+
+/// A state of tenants.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub enum State {
+    /// Served.
+    Active,
+    /// Shut out.
+    Suspended,
+}
+
+impl From<State> for pb::TenantState {
+    fn from(state: State) -> Self {
+        match state {
+            State::Active => Self::Active,
+            State::Suspended => Self::Suspended,
+        }
+    }
+}
+
+impl Shown for pb::Tenant {
+    const COLUMNS: &'static [&'static str] = &[
+        "id", "slug", "name", "time zone", "currency", "state", "created",
+    ];
+
+    fn cells(&self) -> Vec<String> {
+        vec![
+            self.id.clone(),
+            self.slug.clone(),
+            self.display_name.clone(),
+            self.time_zone.clone(),
+            self.currency_code.clone(),
+            word(self.state().as_str_name(), "TENANT_STATE_"),
+            shown(self.create_time.as_ref()),
+        ]
+    }
+}
+
+impl Command {
+    /// Runs it.
+    pub async fn run(self, client: &ClientOptions, out: &Output) -> anyhow::Result<()> {
+        if let Self::Credentials(options) = self {
+            return options.run(client, out).await;
+        }
+        let mut service = client.as_operator().await?.tenants();
+        let tenant = match self {
+            Self::Create {
+                slug,
+                name,
+                time_zone,
+                currency,
+                repeatable,
+            } => {
+                let tenant = pb::Tenant {
+                    slug,
+                    display_name: name,
+                    time_zone,
+                    currency_code: currency,
+                    ..Default::default()
+                };
+                let request = pb::CreateTenantRequest {
+                    tenant: Some(tenant),
+                    request_id: repeatable.id(),
+                };
+                answer(service.create_tenant(request).await)?.tenant
+            }
+            Self::Get { firm } => {
+                let tenant_id = client.find_tenant(&firm).await?.to_string();
+                let request = pb::GetTenantRequest { tenant_id };
+                answer(service.get_tenant(request).await)?.tenant
+            }
+            Self::List { state, limit } => {
+                let state = state.map_or(pb::TenantState::Unspecified, Into::into);
+                let listed = pages(limit.count(), async |page_size, page_token| {
+                    let request = pb::ListTenantsRequest {
+                        page_size,
+                        page_token,
+                        state: state.into(),
+                    };
+                    let page = answer(service.list_tenants(request).await)?;
+                    Ok((page.tenants, page.next_page_token))
+                })
+                .await?;
+                return out.list(&listed.told());
+            }
+            Self::Suspend {
+                firm,
+                reason,
+                current,
+            } => {
+                let request = pb::SuspendTenantRequest {
+                    tenant_id: client.find_tenant(&firm).await?.to_string(),
+                    reason,
+                    request_id: current.repeatable.id(),
+                    etag: current.etag,
+                };
+                answer(service.suspend_tenant(request).await)?.tenant
+            }
+            Self::Resume { firm, current } => {
+                let request = pb::ResumeTenantRequest {
+                    tenant_id: client.find_tenant(&firm).await?.to_string(),
+                    request_id: current.repeatable.id(),
+                    etag: current.etag,
+                };
+                answer(service.resume_tenant(request).await)?.tenant
+            }
+            Self::Credentials(_) => return Ok(()),
+        };
+        out.one(&present(tenant)?)
+    }
+}
