@@ -1,5 +1,6 @@
 //! The suite: what the whole system promises, shown on real servers; one binary, since each links everything.
 
+mod attest;
 mod audit_trail;
 mod consultants;
 mod deploy;

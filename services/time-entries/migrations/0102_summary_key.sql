@@ -12,3 +12,6 @@ create function time_entries.summary_key(dimension text, project_id uuid, consul
         when 'month' then date_trunc('month', worked_on::timestamp)::date::text
         else '.'
     end;
+
+revoke execute on function time_entries.summary_key(text, uuid, uuid, date) from public;
+grant execute on function time_entries.summary_key(text, uuid, uuid, date) to time_entries_app;
