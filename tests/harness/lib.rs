@@ -3,6 +3,13 @@
 //! Servers are the embedded ones in a temporary folder; the services run in this process and connect as their own
 //! unprivileged roles. A watchdog ends the servers and removes the folder when the process ends, however it ends.
 
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::missing_panics_doc,
+    reason = "a fixture that fails ends its test"
+)]
+
 mod callers;
 mod firm;
 mod probe;
@@ -48,6 +55,8 @@ pub struct World {
     pub identity_dir: PathBuf,
     /// The folder of the services' private keys.
     pub workload_dir: PathBuf,
+    /// The development issuer's public keys.
+    pub issuer_jwks: PathBuf,
     /// The development issuer.
     pub issuer: Issuer,
     /// What the alert webhook received.
@@ -64,6 +73,10 @@ pub fn world() -> &'static World {
 }
 
 /// A superuser's URL of the test server, where a test may create databases of its own.
+#[expect(
+    clippy::unused_async,
+    reason = "starting the system blocks; its callers await"
+)]
 pub async fn admin_url() -> String {
     world().postgres_admin_url.clone()
 }
@@ -148,6 +161,7 @@ async fn bring_up() -> anyhow::Result<(World, Deployment, Host)> {
         credentials_dir: deployment.stack.credentials_dir.clone(),
         identity_dir: deployment.stack.identity_dir.clone(),
         workload_dir: deployment.keys.workload_dir(),
+        issuer_jwks: deployment.keys.issuer_jwks(),
         issuer: deployment.keys.development_issuer()?,
         webhook,
     };
@@ -180,7 +194,7 @@ fn watch_over(deployment: &Deployment, dir: &std::path::Path) -> anyhow::Result<
             .stack
             .postgres
             .as_ref()
-            .and_then(|server| server.pid()),
+            .and_then(catalyst::stack::postgres::Postgres::pid),
         deployment.stack.nats.pid(),
     ]
     .into_iter()

@@ -6,6 +6,7 @@ use async_nats::Client;
 use futures::StreamExt;
 use harness::{Firm, eventually, world};
 use proto::projects::v1 as projects;
+use sqlx::Connection as _;
 
 /// Connects as a subscriber of one tenant.
 async fn subscriber(firm: &Firm) -> Client {
@@ -174,7 +175,6 @@ async fn time_can_be_logged_at_once_on_a_project_just_created() {
 async fn every_outbox_is_empty_once_the_relay_has_caught_up_and_nothing_is_set_aside() {
     let firm = Firm::new("Drained").await;
     firm.creates_project("Apollo").await;
-    use sqlx::Connection as _;
     let mut admin = sqlx::postgres::PgConnection::connect(&world().postgres_admin_url)
         .await
         .expect("connected");

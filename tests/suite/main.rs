@@ -1,5 +1,12 @@
 //! The suite: what the whole system promises, shown on real servers; one binary, since each links everything.
 
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+
 mod attest;
 mod audit_trail;
 mod consultants;
@@ -9,3 +16,4 @@ mod isolation;
 mod pool;
 mod projects;
 mod tidy;
+mod time_entries;

@@ -5,3 +5,4 @@ mod cases;
 mod identity;
 mod rpcs;
 mod tables;
+mod tokens;
