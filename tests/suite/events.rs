@@ -201,3 +201,123 @@ async fn every_outbox_is_empty_once_the_relay_has_caught_up_and_nothing_is_set_a
     })
     .await;
 }
+
+/// Publishes, as the service `user` itself, an event whose envelope says `tenant` under `subject`.
+async fn forges(user: &str, subject: String, tenant: kit::TenantId, source: &str) {
+    let path = world().credentials_dir.join(format!("{user}.creds"));
+    let options = async_nats::ConnectOptions::with_credentials_file(path)
+        .await
+        .expect("the service has credentials");
+    let client = options
+        .custom_inbox_prefix(format!("_INBOX_{user}"))
+        .connect(&world().nats_url)
+        .await
+        .expect("the service connects");
+    let id = kit::ctx::Clock::system().new_uuid().to_string();
+    let mut headers = async_nats::HeaderMap::new();
+    for (name, value) in [
+        ("ce-specversion", "1.0"),
+        ("ce-id", &id),
+        ("ce-type", "catalyst.projects.v1.ProjectCreated"),
+        ("ce-source", source),
+        ("ce-subject", &id),
+        ("ce-time", "2026-01-01T00:00:00Z"),
+        ("ce-tenantid", &tenant.to_string()),
+        ("ce-sequence", "1"),
+        ("ce-authtype", "service"),
+        ("ce-authid", "projects"),
+    ] {
+        headers.insert(name, value);
+    }
+    let answer = client
+        .request_with_headers(subject, headers, "".into())
+        .await
+        .expect("the stream takes it");
+    assert!(!String::from_utf8_lossy(&answer.payload).contains("error"));
+}
+
+/// The rejections on the platform's record that name `subject`.
+async fn rejections(subject: &str) -> Vec<proto::common::v1::EventRejected> {
+    let request = proto::audit::v1::ListTenantRecordsRequest {
+        tenant_id: kit::TenantId::NONE.to_string(),
+        page_size: 500,
+        filter: Some(proto::audit::v1::RecordFilter {
+            r#type: "catalyst.common.v1.EventRejected".to_owned(),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    let listed = harness::Caller::operator()
+        .audit_operator()
+        .list_tenant_records(request)
+        .await
+        .expect("the operator lists")
+        .into_inner();
+    listed
+        .records
+        .into_iter()
+        .filter_map(|record| record.record)
+        .filter_map(|record| prost::Message::decode(record.payload.as_slice()).ok())
+        .filter(|rejected: &proto::common::v1::EventRejected| rejected.subject == subject)
+        .collect()
+}
+
+#[tokio::test]
+async fn an_event_that_a_service_forges_for_another_tenant_is_rejected_and_on_record() {
+    let (firm, other) = tokio::join!(Firm::new("Forged"), Firm::new("Other"));
+    let subject = format!("{}.projects.project_created", firm.id);
+    forges(
+        "projects",
+        format!("ingest.{subject}"),
+        other.id,
+        "catalyst/projects",
+    )
+    .await;
+    let heard = format!("catalyst.{subject}");
+    // Both consumers of that event refuse it.
+    eventually("the rejections are on record", async || {
+        let consumers: std::collections::HashSet<_> = rejections(&heard)
+            .await
+            .into_iter()
+            .map(|rejected| rejected.consumer)
+            .collect();
+        (consumers.contains("audit") && consumers.contains("time-entries")).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_event_from_another_source_than_its_subject_says_is_rejected() {
+    let firm = Firm::new("Forged").await;
+    let subject = format!("{}.projects.project_created", firm.id);
+    forges(
+        "projects",
+        format!("ingest.{subject}"),
+        firm.id,
+        "catalyst/consultants",
+    )
+    .await;
+    let heard = format!("catalyst.{subject}");
+    eventually("the rejection is on record", async || {
+        rejections(&heard).await.into_iter().next()
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_service_cannot_publish_another_services_events() {
+    let firm = Firm::new("Forged").await;
+    let path = world().credentials_dir.join("consultants.creds");
+    let options = async_nats::ConnectOptions::with_credentials_file(path)
+        .await
+        .expect("the service has credentials");
+    let client = options
+        .custom_inbox_prefix("_INBOX_consultants")
+        .request_timeout(Some(Duration::from_millis(500)))
+        .connect(&world().nats_url)
+        .await
+        .expect("the service connects");
+    let subject = format!("ingest.{}.projects.project_created", firm.id);
+    let answer = client.request(subject, "".into()).await;
+    assert!(answer.is_err(), "the broker took it: {answer:?}");
+}

@@ -8,6 +8,7 @@
 )]
 
 mod attest;
+mod audit;
 mod audit_trail;
 mod consultants;
 mod deploy;

@@ -23,7 +23,7 @@ use crate::events::{self, Emitted, Stream};
 use crate::ids::TenantId;
 use crate::outbox::Wake;
 use crate::tasks::Tasks;
-use crate::telemetry::METRICS;
+use crate::telemetry::{self, METRICS};
 
 /// The most messages that the broker takes in one atomic batch.
 const BATCH: i64 = 1_000;
@@ -185,7 +185,9 @@ impl Relay {
         }
         // The connection is free for others while the broker syncs.
         drop(session);
+        let spans = publish_spans(&rows);
         self.publish(&rows).await?;
+        drop(spans);
         let seqs: Vec<i64> = rows.iter().map(|row| row.seq).collect();
         let mut session = self.db.reader().await?;
         let removed = sqlx::query(schema_sql(&self.sql.remove))
@@ -318,6 +320,18 @@ enum Round {
 /// The core subject on which replicas wake the relay that holds the lease.
 pub(crate) fn wake_subject(service: &str) -> String {
     format!("relay.{service}")
+}
+
+/// A span for each row whose change is traced: from here to the broker's acknowledgement, as a child of the change.
+fn publish_spans(rows: &[Pending]) -> Vec<tracing::Span> {
+    let traced = rows.iter().filter(|row| row.event.traceparent.is_some());
+    traced
+        .map(|row| {
+            let span = tracing::info_span!("outbox.publish", otel.kind = "producer", event.id = %row.event.event_id, event.r#type = %row.event.type_name, tenant.id = %row.tenant);
+            telemetry::set_parent(&span, row.event.traceparent.as_deref());
+            span
+        })
+        .collect()
 }
 
 /// Seconds since the oldest of the rows was written; 0 without rows.

@@ -84,7 +84,7 @@ pub fn build(settings: &Settings, kit: Kit) -> Result<App, StartError> {
     let owners = Owners::open(settings, &kit)?;
     let mut app = App::default();
     app.routes
-        .add_service(TimeEntryServiceServer::new(grpc::Service { kit, owners }));
+        .add_service(TimeEntryServiceServer::new(grpc::Service::new(kit, owners)));
     app.subscribers
         .push((DURABLE, Arc::new(OnReferenceChanged)));
     Ok(app)

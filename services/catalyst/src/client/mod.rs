@@ -15,6 +15,7 @@ pub mod tenants;
 pub mod consultants;
 pub mod clients;
 pub mod projects;
+pub mod assignments;
 pub mod time_entries;
 pub mod audit;
 pub mod alerts;
@@ -185,6 +186,15 @@ impl ClientOptions {
                 format!("no tenant has the slug {name}: `catalyst tenants list` shows them")
             })?;
         Ok(id)
+    }
+
+    /// The tenant that an operator asks about: an id, `none` for callers that were not verified, or empty for all.
+    async fn optional_tenant(&self) -> anyhow::Result<String> {
+        match self.tenant.as_deref() {
+            None => Ok(String::new()),
+            Some("none") => Ok("none".to_owned()),
+            Some(name) => Ok(self.find_tenant(name).await?.to_string()),
+        }
     }
 
     fn url(&self) -> String {

@@ -1,17 +1,17 @@
-//! `catalyst projects`: the work of a firm, and who is assigned to it.
+//! `catalyst projects`: the work of a firm.
 
 use anyhow::Context as _;
 use clap::Subcommand;
 use proto::common::v1::Money;
 use proto::projects::v1 as pb;
 
-use super::arguments::{Current, Repeatable, amount, day, is_id, mask, money};
+use super::arguments::{Current, Repeatable, amount, is_id, mask, money};
 use super::connection::Client;
 use super::contract::word;
-use super::error::{Usage, answer, present};
-use super::output::{Output, Shown, note};
+use super::error::{answer, present};
+use super::output::{Output, Shown};
 use super::paging::{Limit, Listed};
-use super::{ALL, ClientOptions, clients, consultants, pages};
+use super::{ALL, ClientOptions, assignments, clients, pages};
 
 /// What can be done with projects.
 #[derive(Debug, Subcommand)]
@@ -70,45 +70,8 @@ pub enum Command {
         #[command(flatten)]
         current: Current,
     },
-    /// Plan a consultant on a project for some days.
-    Assign {
-        /// The project, by code or id.
-        project: String,
-        /// The consultant, by code or id.
-        consultant: String,
-        /// What the consultant does there.
-        #[arg(long = "as", value_name = "ROLE", default_value = "")]
-        position: String,
-        /// Share of the weekly capacity.
-        #[arg(long, value_name = "PERCENT", default_value_t = 100)]
-        allocation: i32,
-        /// The first day.
-        #[arg(long, value_name = "DAY", value_parser = day)]
-        from: String,
-        /// The last day [default: open].
-        #[arg(long, value_name = "DAY", value_parser = day, default_value = "", hide_default_value = true)]
-        until: String,
-        #[command(flatten)]
-        repeatable: Repeatable,
-    },
-    /// Remove an assignment. Recorded time stays.
-    Unassign {
-        /// The id of the assignment.
-        assignment: String,
-        #[command(flatten)]
-        current: Current,
-    },
-    /// List the assignments of a project, of a consultant, or of one to the other.
-    Assignments {
-        /// The project, by code or id.
-        #[arg(long)]
-        project: Option<String>,
-        /// The consultant, by code or id.
-        #[arg(long)]
-        consultant: Option<String>,
-        #[command(flatten)]
-        limit: Limit,
-    },
+    #[command(flatten)]
+    Assignments(assignments::Command),
 }
 
 /// What need not be known of a project.
@@ -172,35 +135,36 @@ impl Shown for pb::Project {
     }
 }
 
-impl Shown for pb::Assignment {
-    const COLUMNS: &'static [&'static str] = &[
-        "id",
-        "project",
-        "consultant",
-        "as",
-        "percent",
-        "from",
-        "until",
-    ];
-
-    fn cells(&self) -> Vec<String> {
-        vec![
-            self.id.clone(),
-            self.project_id.clone(),
-            self.consultant_id.clone(),
-            self.role.clone(),
-            self.allocation_percent.to_string(),
-            self.start_date.clone(),
-            self.end_date.clone(),
-        ]
-    }
-}
-
 impl Command {
     /// Runs it.
     pub async fn run(self, client: &ClientOptions, out: &Output) -> anyhow::Result<()> {
         let connection = client.in_tenant().await?;
-        match self {
+        let mut service = connection.projects();
+        let project = match self {
+            Self::Create {
+                client,
+                code,
+                name,
+                more,
+                repeatable,
+            } => {
+                let project = pb::Project {
+                    client_id: clients::id_of(&connection, &client).await?,
+                    code,
+                    display_name: name,
+                    ..more.project()
+                };
+                let request = pb::CreateProjectRequest {
+                    project: Some(project),
+                    request_id: repeatable.id(),
+                };
+                answer(service.create_project(request).await)?.project
+            }
+            Self::Get { project } => {
+                let project_id = id_of(&connection, &project).await?;
+                let request = pb::GetProjectRequest { project_id };
+                answer(service.get_project(request).await)?.project
+            }
             Self::List {
                 client,
                 state,
@@ -216,42 +180,7 @@ impl Command {
                     None => String::new(),
                 };
                 let listed = list(&connection, limit.count(), &client, state).await?;
-                out.list(&listed.told())
-            }
-            Self::Assign { .. } | Self::Unassign { .. } | Self::Assignments { .. } => {
-                self.assign(&connection, out).await
-            }
-            _ => out.one(&present(self.change(&connection).await?)?),
-        }
-    }
-
-    /// Reads or changes one project.
-    async fn change(self, client: &Client) -> anyhow::Result<Option<pb::Project>> {
-        let mut service = client.projects();
-        Ok(match self {
-            Self::Create {
-                client: customer,
-                code,
-                name,
-                more,
-                repeatable,
-            } => {
-                let project = pb::Project {
-                    client_id: clients::id_of(client, &customer).await?,
-                    code,
-                    display_name: name,
-                    ..more.project()
-                };
-                let request = pb::CreateProjectRequest {
-                    project: Some(project),
-                    request_id: repeatable.id(),
-                };
-                answer(service.create_project(request).await)?.project
-            }
-            Self::Get { project } => {
-                let project_id = id_of(client, &project).await?;
-                let request = pb::GetProjectRequest { project_id };
-                answer(service.get_project(request).await)?.project
+                return out.list(&listed.told());
             }
             Self::Update {
                 project,
@@ -270,7 +199,7 @@ impl Command {
                     ("end_date", more.end_date.is_some()),
                 ])?;
                 let project = pb::Project {
-                    id: id_of(client, &project).await?,
+                    id: id_of(&connection, &project).await?,
                     code: code.unwrap_or_default(),
                     display_name: name.unwrap_or_default(),
                     etag: current.etag,
@@ -285,83 +214,15 @@ impl Command {
             }
             Self::Archive { project, current } => {
                 let request = pb::ArchiveProjectRequest {
-                    project_id: id_of(client, &project).await?,
+                    project_id: id_of(&connection, &project).await?,
                     request_id: current.repeatable.id(),
                     etag: current.etag,
                 };
                 answer(service.archive_project(request).await)?.project
             }
-            Self::List { .. }
-            | Self::Assign { .. }
-            | Self::Unassign { .. }
-            | Self::Assignments { .. } => None,
-        })
-    }
-
-    /// Reads or changes assignments.
-    async fn assign(self, client: &Client, out: &Output) -> anyhow::Result<()> {
-        let mut service = client.projects();
-        match self {
-            Self::Assign {
-                project,
-                consultant,
-                position,
-                allocation,
-                from,
-                until,
-                repeatable,
-            } => {
-                let assignment = pb::Assignment {
-                    project_id: id_of(client, &project).await?,
-                    consultant_id: consultants::id_of(client, &consultant).await?,
-                    role: position,
-                    allocation_percent: allocation,
-                    start_date: from,
-                    end_date: until,
-                    ..Default::default()
-                };
-                let request = pb::AssignConsultantRequest {
-                    assignment: Some(assignment),
-                    request_id: repeatable.id(),
-                };
-                let assigned = answer(service.assign_consultant(request).await)?;
-                out.one(&present(assigned.assignment)?)
-            }
-            Self::Unassign {
-                assignment,
-                current,
-            } => {
-                let request = pb::UnassignConsultantRequest {
-                    assignment_id: assignment,
-                    request_id: current.repeatable.id(),
-                    etag: current.etag,
-                };
-                answer(service.unassign_consultant(request).await)?;
-                note("the assignment is removed");
-                Ok(())
-            }
-            Self::Assignments {
-                project,
-                consultant,
-                limit,
-            } => {
-                if project.is_none() && consultant.is_none() {
-                    return Err(Usage::new("name a --project, a --consultant, or both").into());
-                }
-                let project_id = match project {
-                    Some(project) => id_of(client, &project).await?,
-                    None => String::new(),
-                };
-                let consultant_id = match consultant {
-                    Some(consultant) => consultants::id_of(client, &consultant).await?,
-                    None => String::new(),
-                };
-                let listed =
-                    assignments(client, limit.count(), &project_id, &consultant_id).await?;
-                out.list(&listed.told())
-            }
-            _ => Ok(()),
-        }
+            Self::Assignments(command) => return command.run(&connection, out).await,
+        };
+        out.one(&present(project)?)
     }
 }
 
@@ -394,26 +255,6 @@ pub(crate) async fn list(
         };
         let page = answer(service.list_projects(request).await)?;
         Ok((page.projects, page.next_page_token))
-    });
-    Ok(listed.await?)
-}
-
-pub(crate) async fn assignments(
-    client: &Client,
-    limit: usize,
-    project_id: &str,
-    consultant_id: &str,
-) -> anyhow::Result<Listed<pb::Assignment>> {
-    let mut service = client.projects();
-    let listed = pages(limit, async |page_size, page_token| {
-        let request = pb::ListAssignmentsRequest {
-            page_size,
-            page_token,
-            project_id: project_id.to_owned(),
-            consultant_id: consultant_id.to_owned(),
-        };
-        let page = answer(service.list_assignments(request).await)?;
-        Ok((page.assignments, page.next_page_token))
     });
     Ok(listed.await?)
 }

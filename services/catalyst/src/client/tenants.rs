@@ -106,10 +106,7 @@ impl Shown for pb::Tenant {
 impl Command {
     /// Runs it.
     pub async fn run(self, client: &ClientOptions, out: &Output) -> anyhow::Result<()> {
-        if let Self::Credentials(options) = self {
-            return options.run(client, out).await;
-        }
-        let mut service = client.as_operator().await?.tenants();
+        let service = async || anyhow::Ok(client.as_operator().await?.tenants());
         let tenant = match self {
             Self::Create {
                 slug,
@@ -129,15 +126,16 @@ impl Command {
                     tenant: Some(tenant),
                     request_id: repeatable.id(),
                 };
-                answer(service.create_tenant(request).await)?.tenant
+                answer(service().await?.create_tenant(request).await)?.tenant
             }
             Self::Get { firm } => {
                 let tenant_id = client.find_tenant(&firm).await?.to_string();
                 let request = pb::GetTenantRequest { tenant_id };
-                answer(service.get_tenant(request).await)?.tenant
+                answer(service().await?.get_tenant(request).await)?.tenant
             }
             Self::List { state, limit } => {
                 let state = state.map_or(pb::TenantState::Unspecified, Into::into);
+                let mut service = service().await?;
                 let listed = pages(limit.count(), async |page_size, page_token| {
                     let request = pb::ListTenantsRequest {
                         page_size,
@@ -161,7 +159,7 @@ impl Command {
                     request_id: current.repeatable.id(),
                     etag: current.etag,
                 };
-                answer(service.suspend_tenant(request).await)?.tenant
+                answer(service().await?.suspend_tenant(request).await)?.tenant
             }
             Self::Resume { firm, current } => {
                 let request = pb::ResumeTenantRequest {
@@ -169,9 +167,9 @@ impl Command {
                     request_id: current.repeatable.id(),
                     etag: current.etag,
                 };
-                answer(service.resume_tenant(request).await)?.tenant
+                answer(service().await?.resume_tenant(request).await)?.tenant
             }
-            Self::Credentials(_) => return Ok(()),
+            Self::Credentials(options) => return options.run(client, out).await,
         };
         out.one(&present(tenant)?)
     }

@@ -19,6 +19,8 @@ use crate::reference::{ConsultantKind, ProjectKind};
 use crate::span::LONGEST;
 use crate::time_entry::NewTimeEntry;
 
+/// Chunks that a process stores at the same time: imports leave most connections to calls that people wait for.
+pub(super) const CONCURRENT: usize = 4;
 /// The most rows of a chunk.
 const ROWS: usize = 1_000;
 /// The most that a chunk may let a row last, in minutes: 31 days.
@@ -63,6 +65,7 @@ impl Service {
         let chunk = self.kit.answer(ctx, read_chunk(request)).await?;
         let imported =
             operations::import_time_entries(ctx, &self.kit.db, &self.owners, &chunk).await;
+        drop(turn);
         let Imported { outcomes, missing } = self.kit.answer(ctx, imported).await?;
         let projects = missing
             .projects

@@ -4,10 +4,13 @@ mod import;
 mod summary;
 mod time_entry;
 
+use std::sync::Arc;
+
 use futures::channel::mpsc;
 use kit::kit::Kit;
 use proto::time_entries::v1 as pb;
 use proto::time_entries::v1::time_entry_service_server::TimeEntryService;
+use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::Instrument;
 
@@ -17,8 +20,20 @@ use crate::{operations, permissions};
 /// Serves the package.
 #[derive(Clone)]
 pub(crate) struct Service {
-    pub(crate) kit: Kit,
-    pub(crate) owners: Owners,
+    kit: Kit,
+    owners: Owners,
+    /// Bounds the chunks of imports under way, each of which holds a connection to the database.
+    chunks: Arc<Semaphore>,
+}
+
+impl Service {
+    pub(crate) fn new(kit: Kit, owners: Owners) -> Self {
+        Self {
+            kit,
+            owners,
+            chunks: Arc::new(Semaphore::new(import::CONCURRENT)),
+        }
+    }
 }
 
 #[tonic::async_trait]

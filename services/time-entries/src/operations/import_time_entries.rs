@@ -37,7 +37,7 @@ pub(crate) async fn import_time_entries(
     let mut attempt = 1;
     loop {
         match import_once(ctx, db, owners, chunk).await {
-            // Two imports that meet on the same rows in another order: the database ends one, which then goes again.
+            // A single call wrote what the chunk conflicts with at the same moment: the database ended this one.
             Err(Error::Kit(kit::Error::Collision(_))) if attempt < ATTEMPTS => attempt += 1,
             outcome => return outcome,
         }
@@ -60,6 +60,7 @@ async fn import_once(
         .collect();
 
     let entries: Vec<&TimeEntry> = rows.iter().flatten().collect();
+    store::import::in_turn(&mut tx).await?;
     let stored = store::import::insert_all(&mut tx, &entries, false).await?;
     let mut left: Vec<&TimeEntry> = entries
         .into_iter()

@@ -1,0 +1,50 @@
+//! `catalyst permissions`: who may call what, from the tables that the services themselves decide by.
+
+use kit::permission::{Allows, Role};
+use serde_json::json;
+
+use super::output::Output;
+use crate::services;
+
+/// Prints every RPC with its permission and whom it lets in. Needs no server.
+pub fn run(out: &Output) -> anyhow::Result<()> {
+    let rpcs = services::ALL
+        .iter()
+        .flat_map(|definition| definition.permissions);
+    if out.is_json() {
+        for rpc in rpcs {
+            out.json(&json!({
+                "method": rpc.method,
+                "permission": rpc.permission.name,
+                "roles": roles(rpc.permission.allows),
+                "services": services_of(rpc.permission.allows),
+            }))?;
+        }
+        return Ok(());
+    }
+    let rows = rpcs.map(|rpc| {
+        let short = rpc.method.rsplit('.').next().unwrap_or_default();
+        let allows = rpc.permission.allows;
+        let who = match allows {
+            Allows::Services(_) => format!("services: {}", services_of(allows).join(", ")),
+            _ => roles(allows).join(", "),
+        };
+        vec![short.to_owned(), rpc.permission.name.to_owned(), who]
+    });
+    out.table(&["method", "permission", "who may"], rows)
+}
+
+fn roles(allows: Allows) -> Vec<&'static str> {
+    match allows {
+        Allows::Roles(roles) => roles.iter().map(|role| role.as_str()).collect(),
+        Allows::Operator => vec![Role::PlatformOperator.as_str()],
+        Allows::Services(_) => Vec::new(),
+    }
+}
+
+fn services_of(allows: Allows) -> &'static [&'static str] {
+    match allows {
+        Allows::Services(services) => services,
+        Allows::Roles(_) | Allows::Operator => &[],
+    }
+}
