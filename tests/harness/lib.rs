@@ -32,7 +32,7 @@ use kit::settings::ListenSettings;
 pub use callers::{Caller, token_with};
 pub use firm::Firm;
 pub use probe::{Probe, probe};
-pub use wait::eventually;
+pub use wait::{eventually, within};
 pub use webhook::{Delivery, Webhook};
 
 /// The running system.
@@ -49,6 +49,8 @@ pub struct World {
     pub password_dir: PathBuf,
     /// NATS.
     pub nats_url: String,
+    /// Where the broker answers what it is.
+    pub nats_monitor_url: String,
     /// The folder of `<user>.creds`.
     pub credentials_dir: PathBuf,
     /// The folder of the bus's keys.
@@ -158,6 +160,7 @@ async fn bring_up() -> anyhow::Result<(World, Deployment, Host)> {
         database_url: deployment.stack.database_url.clone(),
         password_dir: deployment.keys.password_dir(),
         nats_url: deployment.stack.nats_url.clone(),
+        nats_monitor_url: deployment.stack.nats_monitor_url.clone(),
         credentials_dir: deployment.stack.credentials_dir.clone(),
         identity_dir: deployment.stack.identity_dir.clone(),
         workload_dir: deployment.keys.workload_dir(),

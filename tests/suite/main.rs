@@ -10,6 +10,7 @@
 mod attest;
 mod audit;
 mod audit_trail;
+mod binary;
 mod consultants;
 mod deploy;
 mod events;

@@ -129,12 +129,19 @@ pub fn main() -> ExitCode {
             let is_help = !error.use_stderr();
             // Nothing can be done about a closed terminal.
             let _ = error.print();
-            return if is_help { ExitCode::SUCCESS } else { ExitCode::from(EXIT_USAGE) };
+            return if is_help {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::from(EXIT_USAGE)
+            };
         }
     };
     // The one crypto provider of the process; installing it twice is harmless.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(error) => return fail(&anyhow::Error::from(error).context("cannot start the runtime")),
     };
@@ -160,10 +167,14 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
             Keys::load_or_create(&dir, &services::ALL)?;
             let nats = dir.join("nats");
             let identities = Identities::load_or_create(&nats)?;
-            let settings = serde_json::to_string_pretty(&identities.server_settings("/data/accounts"))?;
+            let settings =
+                serde_json::to_string_pretty(&identities.server_settings("/data/accounts"))?;
             std::fs::write(nats.join("nats.conf"), settings)
                 .with_context(|| format!("cannot write to {}", nats.display()))?;
-            out.line(&format!("the secrets of a deployment are in {}", dir.display()))
+            out.line(&format!(
+                "the secrets of a deployment are in {}",
+                dir.display()
+            ))
         }
         Command::Doctor(options) => doctor(options, &client).await,
         Command::Token(options) => options.run(&client, &out).await,
@@ -183,7 +194,10 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
 async fn run_services(options: ServeOptions) -> anyhow::Result<()> {
     let settings = services::ServiceSettings::from_environment()?;
     let names: Vec<&str> = if options.services.iter().any(|name| name == "all") {
-        services::ALL.iter().map(|definition| definition.name).collect()
+        services::ALL
+            .iter()
+            .map(|definition| definition.name)
+            .collect()
     } else {
         options.services.iter().map(String::as_str).collect()
     };
@@ -239,7 +253,9 @@ fn exit_code(error: &anyhow::Error) -> u8 {
             return match start {
                 StartError::Settings(_) | StartError::Listen { .. } => EXIT_USAGE,
                 StartError::Bus(kit::bus::BusError::Settings(_)) => EXIT_USAGE,
-                StartError::Bus(kit::bus::BusError::Unsynced { .. } | kit::bus::BusError::TooOld { .. })
+                StartError::Bus(
+                    kit::bus::BusError::Unsynced { .. } | kit::bus::BusError::TooOld { .. },
+                )
                 | StartError::Pending(_)
                 | StartError::Isolation { .. }
                 | StartError::Permissions { .. } => EXIT_CONFIG,
@@ -255,4 +271,3 @@ fn exit_code(error: &anyhow::Error) -> u8 {
     }
     client::exit_code(error)
 }
-

@@ -5,9 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use kit::bus::Bus;
-use kit::settings::{
-    DatabaseSettings, IdentitySettings, ListenSettings, NatsSettings, Settings,
-};
+use kit::settings::{DatabaseSettings, IdentitySettings, ListenSettings, NatsSettings, Settings};
 use sqlx::postgres::PgConnectOptions;
 
 use crate::keys::{DEVELOPMENT_ISSUER, Keys};

@@ -28,8 +28,15 @@ pub struct Keys {
 impl Keys {
     /// The keys under `dir`; makes those that are missing.
     pub fn load_or_create(dir: &Path, definitions: &[Definition]) -> anyhow::Result<Self> {
-        let keys = Self { dir: dir.to_owned() };
-        for folder in [dir, &keys.password_dir(), &keys.workload_dir(), &keys.issuer_dir()] {
+        let keys = Self {
+            dir: dir.to_owned(),
+        };
+        for folder in [
+            dir,
+            &keys.password_dir(),
+            &keys.workload_dir(),
+            &keys.issuer_dir(),
+        ] {
             fs::DirBuilder::new()
                 .recursive(true)
                 .mode(0o700)
@@ -39,7 +46,10 @@ impl Keys {
         for definition in definitions {
             let schema = definition.schema;
             let own = ["owner", "app", "relay"].map(|suffix| format!("{schema}_{suffix}"));
-            let exempt = definition.exempt_roles.iter().map(|role| (*role).to_owned());
+            let exempt = definition
+                .exempt_roles
+                .iter()
+                .map(|role| (*role).to_owned());
             for role in own.into_iter().chain(exempt) {
                 write_new(&keys.password_dir().join(role), || Ok(random_text()))?;
             }
@@ -65,7 +75,9 @@ impl Keys {
 
     /// The keys under `dir` as they are.
     pub fn at(dir: &Path) -> Self {
-        Self { dir: dir.to_owned() }
+        Self {
+            dir: dir.to_owned(),
+        }
     }
 
     /// One file per database role.

@@ -53,7 +53,9 @@ pub fn service(name: &str, settings: &ServiceSettings) -> Option<(Definition, Bu
 
 /// All services with their builders.
 pub fn all(settings: &ServiceSettings) -> Vec<(Definition, Build)> {
-    ALL.iter().filter_map(|definition| service(definition.name, settings)).collect()
+    ALL.iter()
+        .filter_map(|definition| service(definition.name, settings))
+        .collect()
 }
 
 fn wire(

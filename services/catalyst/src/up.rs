@@ -34,6 +34,8 @@ pub struct UpOptions {
     nats: NatsChoice,
     #[command(flatten)]
     listen: ListenSettings,
+    #[command(flatten)]
+    alerts: audit::Settings,
     /// OTLP/gRPC endpoint for traces: http://HOST:4317.
     #[arg(long, env = "CATALYST_OTLP_ENDPOINT")]
     otlp_endpoint: Option<String>,
@@ -59,9 +61,14 @@ impl Running {
     /// Reads it from a data folder.
     pub fn read(data_dir: &Path) -> anyhow::Result<Self> {
         let path = data_dir.join("running.json");
-        let text = std::fs::read_to_string(&path)
-            .with_context(|| format!("nothing runs on {}: start it with `catalyst up`", data_dir.display()))?;
-        serde_json::from_str(&text).with_context(|| format!("{} is damaged: restart `catalyst up`", path.display()))
+        let text = std::fs::read_to_string(&path).with_context(|| {
+            format!(
+                "nothing runs on {}: start it with `catalyst up`",
+                data_dir.display()
+            )
+        })?;
+        serde_json::from_str(&text)
+            .with_context(|| format!("{} is damaged: restart `catalyst up`", path.display()))
     }
 }
 
@@ -74,9 +81,15 @@ struct Progress {
 impl Progress {
     fn new() -> Self {
         let bar = ProgressBar::new_spinner();
-        bar.set_style(ProgressStyle::with_template("{spinner} {msg} ({elapsed})").unwrap_or_else(|_| ProgressStyle::default_spinner()));
+        bar.set_style(
+            ProgressStyle::with_template("{spinner} {msg} ({elapsed})")
+                .unwrap_or_else(|_| ProgressStyle::default_spinner()),
+        );
         bar.enable_steady_tick(Duration::from_millis(100));
-        Self { bar, step: Mutex::new(None) }
+        Self {
+            bar,
+            step: Mutex::new(None),
+        }
     }
 
     fn say(&self, message: &str) {
@@ -91,7 +104,11 @@ impl Progress {
         let done = self.step.lock().ok().and_then(|mut step| step.take());
         if let Some((message, since)) = done {
             let line = format!("  {message} ({:.1} s)", since.elapsed().as_secs_f64());
-            if self.bar.is_hidden() { output::note(&line) } else { self.bar.println(line) }
+            if self.bar.is_hidden() {
+                output::note(&line)
+            } else {
+                self.bar.println(line)
+            }
         }
     }
 
@@ -108,8 +125,14 @@ pub async fn run(options: UpOptions, data_dir: &Path) -> anyhow::Result<()> {
         log: options.log.clone(),
         log_format: kit::settings::LogFormat::Text,
     })?;
-    let temporary = if options.ephemeral { Some(Temporary::create()?) } else { None };
-    let dir: PathBuf = temporary.as_ref().map_or_else(|| data_dir.to_owned(), |temporary| temporary.0.clone());
+    let temporary = if options.ephemeral {
+        Some(Temporary::create()?)
+    } else {
+        None
+    };
+    let dir: PathBuf = temporary
+        .as_ref()
+        .map_or_else(|| data_dir.to_owned(), |temporary| temporary.0.clone());
     // A Ctrl-C while the servers start must not leave any of them behind.
     let started = tokio::select! {
         started = start(&options, &dir, telemetry.registry()) => started?,
@@ -144,8 +167,17 @@ async fn start(
     let deployment = Deployment::start(stack, &|message| progress.say(message)).await?;
     progress.say("starting the services");
     let settings = deployment.settings(options.listen.clone());
-    let service_settings = services::ServiceSettings::from_environment()?;
-    let host = Host::start(&settings, services::all(&service_settings), registry, Clock::system()).await?;
+    let service_settings = services::ServiceSettings {
+        audit: options.alerts.clone(),
+        ..Default::default()
+    };
+    let host = Host::start(
+        &settings,
+        services::all(&service_settings),
+        registry,
+        Clock::system(),
+    )
+    .await?;
     let url = format!("http://{}", host.address);
     progress.say("creating two demo tenants");
     let tenants = demo_tenants(&url, &deployment.keys).await?;
@@ -157,8 +189,11 @@ async fn start(
         nats_url: deployment.stack.nats_url.clone(),
         database_url: deployment.stack.database_url.clone(),
     };
-    std::fs::write(dir.join("running.json"), serde_json::to_vec_pretty(&running)?)
-        .with_context(|| format!("cannot write to {}", dir.display()))?;
+    std::fs::write(
+        dir.join("running.json"),
+        serde_json::to_vec_pretty(&running)?,
+    )
+    .with_context(|| format!("cannot write to {}", dir.display()))?;
     greet(&running, dir, &tenants, options.ephemeral)?;
     Ok((deployment, host))
 }
@@ -174,7 +209,15 @@ async fn demo_tenants(url: &str, keys: &Keys) -> anyhow::Result<Vec<(String, Str
     )?;
     let mut client = TenantServiceClient::connect(url.to_owned()).await?;
     let mut tenants = Vec::new();
-    let listed = client.list_tenants(as_operator(pb::ListTenantsRequest { page_size: 500, ..Default::default() }, &token)?).await?;
+    let listed = client
+        .list_tenants(as_operator(
+            pb::ListTenantsRequest {
+                page_size: 500,
+                ..Default::default()
+            },
+            &token,
+        )?)
+        .await?;
     let existing = listed.into_inner().tenants;
     for (slug, name) in [("acme", "Acme Consulting"), ("globex", "Globex Partners")] {
         let tenant = match existing.iter().find(|tenant| tenant.slug == slug) {
@@ -187,9 +230,17 @@ async fn demo_tenants(url: &str, keys: &Keys) -> anyhow::Result<Vec<(String, Str
                     currency_code: "EUR".to_owned(),
                     ..Default::default()
                 };
-                let request = pb::CreateTenantRequest { tenant: Some(wished), ..Default::default() };
-                let created = client.create_tenant(as_operator(request, &token)?).await?.into_inner();
-                created.tenant.context("the created tenant is missing in the answer")?
+                let request = pb::CreateTenantRequest {
+                    tenant: Some(wished),
+                    ..Default::default()
+                };
+                let created = client
+                    .create_tenant(as_operator(request, &token)?)
+                    .await?
+                    .into_inner();
+                created
+                    .tenant
+                    .context("the created tenant is missing in the answer")?
             }
         };
         tenants.push((tenant.slug, tenant.id));
@@ -199,18 +250,38 @@ async fn demo_tenants(url: &str, keys: &Keys) -> anyhow::Result<Vec<(String, Str
 
 fn as_operator<T>(message: T, token: &str) -> anyhow::Result<Request<T>> {
     let mut request = Request::new(message);
-    request.metadata_mut().insert("authorization", format!("Bearer {token}").parse()?);
-    request.metadata_mut().insert("x-tenant-id", kit::TenantId::PLATFORM.to_string().parse()?);
+    request
+        .metadata_mut()
+        .insert("authorization", format!("Bearer {token}").parse()?);
+    request
+        .metadata_mut()
+        .insert("x-tenant-id", kit::TenantId::PLATFORM.to_string().parse()?);
     Ok(request)
 }
 
-fn greet(running: &Running, dir: &Path, tenants: &[(String, String)], ephemeral: bool) -> anyhow::Result<()> {
-    let Running { url, admin_url, nats_url, database_url } = running;
-    let data = if ephemeral { format!("{} (goes with the process)", dir.display()) } else { dir.display().to_string() };
+fn greet(
+    running: &Running,
+    dir: &Path,
+    tenants: &[(String, String)],
+    ephemeral: bool,
+) -> anyhow::Result<()> {
+    let Running {
+        url,
+        admin_url,
+        nats_url,
+        database_url,
+    } = running;
+    let data = if ephemeral {
+        format!("{} (goes with the process)", dir.display())
+    } else {
+        dir.display().to_string()
+    };
     let mut lines = vec![
         "Catalyst is up.".to_owned(),
         String::new(),
-        format!("  gRPC        {url}  (tenants, consultants, projects, time-entries, audit; reflection on)"),
+        format!(
+            "  gRPC        {url}  (tenants, consultants, projects, time-entries, audit; reflection on)"
+        ),
         format!("  metrics     {admin_url}/metrics"),
         format!("  PostgreSQL  {database_url}"),
         format!("  NATS        {nats_url}"),
@@ -219,19 +290,21 @@ fn greet(running: &Running, dir: &Path, tenants: &[(String, String)], ephemeral:
     for (slug, id) in tenants {
         lines.push(format!("  tenant      {slug:<8} {id}"));
     }
-    let program = std::env::current_exe().map_or_else(|_| "catalyst".to_owned(), |path| path.display().to_string());
+    let program = std::env::current_exe()
+        .map_or_else(|_| "catalyst".to_owned(), |path| path.display().to_string());
     let dir_flag = format!(" --data-dir {}", dir.display());
     lines.extend([
         String::new(),
         "Try next, in another terminal:".to_owned(),
         format!("  {program}{dir_flag} token --tenant acme --role admin"),
-        format!("  {program}{dir_flag} --tenant acme clients create --code NORTH --name \"North Ltd\""),
+        format!(
+            "  {program}{dir_flag} --tenant acme clients create --code NORTH --name \"North Ltd\""
+        ),
         format!("  {program}{dir_flag} events tail --tenant acme"),
         String::new(),
         "Ctrl-C stops everything.".to_owned(),
     ]);
-    output::note(&lines.join("\n"));
-    Ok(())
+    output::Output::new(false).line(&lines.join("\n"))
 }
 
 /// A folder that goes with the process.
@@ -243,7 +316,10 @@ impl Temporary {
         let name = format!("catalyst-{}", Clock::system().new_uuid().simple());
         let path = std::env::temp_dir().join(name);
         // Others may pass through, since PostgreSQL runs as another user when we are root; nothing below is readable to them.
-        std::fs::DirBuilder::new().mode(0o711).create(&path).with_context(|| format!("cannot create {}", path.display()))?;
+        std::fs::DirBuilder::new()
+            .mode(0o711)
+            .create(&path)
+            .with_context(|| format!("cannot create {}", path.display()))?;
         Ok(Self(path))
     }
 }

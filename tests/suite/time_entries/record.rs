@@ -1,8 +1,5 @@
 //! Recording time, reading it back, and removing it.
 
-use harness::Firm;
-use proto::consultants::v1 as consultants;
-use proto::projects::v1 as projects;
 use proto::time_entries::v1 as pb;
 use tonic::Code;
 
@@ -10,17 +7,6 @@ use super::{
     Ear, Scene, assert_missing, assert_refused, create, create_as, delete, get, invalid_fields,
     later, new_id,
 };
-
-async fn archive(firm: &Firm, project_id: &str) {
-    let request = projects::ArchiveProjectRequest {
-        project_id: project_id.to_owned(),
-        ..Default::default()
-    };
-    firm.projects()
-        .archive_project(request)
-        .await
-        .expect("archived");
-}
 
 #[tokio::test]
 async fn a_recorded_entry_reads_back_as_it_was_asked_for_with_what_follows_from_it() {
@@ -120,37 +106,6 @@ async fn an_unknown_project_or_consultant_is_not_found() {
         ..scene.hour(9)
     };
     assert_missing(create(&scene.firm, stray).await, "consultant");
-}
-
-#[tokio::test]
-async fn nothing_is_recorded_on_a_project_that_was_archived_before_anyone_worked_on_it() {
-    let scene = Scene::new().await;
-    archive(&scene.firm, &scene.project).await;
-    assert_refused(
-        create(&scene.firm, scene.hour(9)).await,
-        Code::FailedPrecondition,
-        "PROJECT_ARCHIVED",
-    );
-}
-
-#[tokio::test]
-async fn nothing_is_recorded_for_a_consultant_who_left_before_ever_working() {
-    let scene = Scene::new().await;
-    let request = consultants::DeactivateConsultantRequest {
-        consultant_id: scene.consultant.clone(),
-        ..Default::default()
-    };
-    scene
-        .firm
-        .consultants()
-        .deactivate_consultant(request)
-        .await
-        .expect("deactivated");
-    assert_refused(
-        create(&scene.firm, scene.hour(9)).await,
-        Code::FailedPrecondition,
-        "CONSULTANT_INACTIVE",
-    );
 }
 
 #[tokio::test]

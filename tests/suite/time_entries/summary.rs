@@ -19,22 +19,16 @@ fn by(dimensions: &[pb::SummaryDimension]) -> pb::SummarizeTimeEntriesRequest {
 
 /// Period, entries, worked and billed minutes.
 fn told(rows: &[pb::SummaryRow]) -> Vec<(&str, i64, i64, i64)> {
-    let told = |row| {
-        let pb::SummaryRow {
-            period_start,
-            entries,
-            worked_minutes,
-            billable_minutes,
-            ..
-        } = row;
-        (
-            period_start.as_str(),
-            *entries,
-            *worked_minutes,
-            *billable_minutes,
-        )
-    };
-    rows.iter().map(told).collect()
+    rows.iter()
+        .map(|row| {
+            (
+                row.period_start.as_str(),
+                row.entries,
+                row.worked_minutes,
+                row.billable_minutes,
+            )
+        })
+        .collect()
 }
 
 /// Hours on Monday 2 March 2026, on the Sunday before it and the Sunday after, and on 1 April; the last is not billed.

@@ -12,7 +12,7 @@ use super::{ClientOptions, pages};
 
 /// What can be done with alerts.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub(crate) enum Command {
     /// List them, newest first.
     List {
         /// Only those in this state.
@@ -41,7 +41,7 @@ pub enum Command {
 
 /// A state of alerts.
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
-pub enum State {
+pub(crate) enum State {
     /// No one has taken care of it.
     Open,
     /// Someone has.
@@ -50,14 +50,7 @@ pub enum State {
 
 impl Shown for pb::Alert {
     const COLUMNS: &'static [&'static str] = &[
-        "id",
-        "severity",
-        "state",
-        "rule",
-        "events",
-        "last",
-        "delivery",
-        "title",
+        "id", "severity", "state", "rule", "events", "last", "delivery", "title",
     ];
 
     fn cells(&self) -> Vec<String> {
@@ -68,10 +61,7 @@ impl Shown for pb::Alert {
             self.rule.clone(),
             self.occurrences.to_string(),
             shown(self.last_occur_time.as_ref()),
-            word(
-                self.delivery_state().as_str_name(),
-                "ALERT_DELIVERY_STATE_",
-            ),
+            word(self.delivery_state().as_str_name(), "ALERT_DELIVERY_STATE_"),
             self.title.clone(),
         ]
     }
@@ -91,7 +81,7 @@ impl Shown for pb::TenantAlert {
 
 impl Command {
     /// Runs it.
-    pub async fn run(self, client: &ClientOptions, out: &Output) -> anyhow::Result<()> {
+    pub(crate) async fn run(self, client: &ClientOptions, out: &Output) -> anyhow::Result<()> {
         match self {
             Self::List {
                 state,

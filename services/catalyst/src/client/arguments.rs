@@ -10,7 +10,7 @@ use super::Usage;
 
 /// Makes a command safe to repeat.
 #[derive(Clone, Debug, clap::Args)]
-pub struct Repeatable {
+pub(crate) struct Repeatable {
     /// Makes the command safe to repeat: for 24 hours the same one gets the same answer.
     #[arg(long, value_name = "UUID")]
     request_id: Option<Uuid>,
@@ -26,7 +26,7 @@ impl Repeatable {
 
 /// Binds a change to the state that was read.
 #[derive(Clone, Debug, clap::Args)]
-pub struct Current {
+pub(crate) struct Current {
     /// Change it only if its etag is still this one.
     #[arg(long, value_name = "ETAG", default_value = "")]
     pub(super) etag: String,
@@ -43,7 +43,9 @@ pub(super) fn instant(text: &str) -> Result<Timestamp, String> {
         .ok()
         .and_then(|day| day.to_zoned(TimeZone::UTC).ok())
         .map(|at| timestamp(at.timestamp()))
-        .ok_or_else(|| "write an instant like 2026-11-22T09:00:00Z, or a day like 2026-11-22".to_owned())
+        .ok_or_else(|| {
+            "write an instant like 2026-11-22T09:00:00Z, or a day like 2026-11-22".to_owned()
+        })
 }
 
 /// Reads an instant, or what a wall clock in `zone` showed: `2026-11-22 09:00`.
@@ -94,7 +96,9 @@ pub(super) fn money(text: &str) -> Result<Money, String> {
             currency_code: currency.trim().to_owned(),
         })
     };
-    parse().ok_or_else(|| "write whole minor units and a currency: \"9500 EUR\" is 95 euros".to_owned())
+    parse().ok_or_else(|| {
+        "write whole minor units and a currency: \"9500 EUR\" is 95 euros".to_owned()
+    })
 }
 
 /// An amount as [`money`] reads it.
@@ -123,7 +127,9 @@ pub(super) fn mask(fields: &[(&str, bool)]) -> Result<prost_types::FieldMask, Us
         .map(|(name, _)| (*name).to_owned())
         .collect();
     if paths.is_empty() {
-        return Err(Usage::new("name at least one field to change: --help lists them"));
+        return Err(Usage::new(
+            "name at least one field to change: --help lists them",
+        ));
     }
     Ok(prost_types::FieldMask { paths })
 }
@@ -165,10 +171,7 @@ mod tests {
 
     #[test]
     fn money_is_whole_minor_units() {
-        assert_eq!(
-            amount(money("9500 EUR").ok().as_ref()),
-            "9500 EUR"
-        );
+        assert_eq!(amount(money("9500 EUR").ok().as_ref()), "9500 EUR");
         assert!(money("95.00 EUR").is_err());
         assert!(money("9500").is_err());
     }

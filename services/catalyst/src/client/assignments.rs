@@ -12,7 +12,7 @@ use super::{consultants, pages, projects};
 
 /// What can be done with assignments.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub(crate) enum Command {
     /// Plan a consultant on a project for some days.
     Assign {
         /// The project, by code or id.
@@ -80,7 +80,7 @@ impl Shown for pb::Assignment {
 
 impl Command {
     /// Runs it.
-    pub async fn run(self, client: &Client, out: &Output) -> anyhow::Result<()> {
+    pub(crate) async fn run(self, client: &Client, out: &Output) -> anyhow::Result<()> {
         let mut service = client.projects();
         match self {
             Self::Assign {
@@ -137,8 +137,7 @@ impl Command {
                     Some(consultant) => consultants::id_of(client, &consultant).await?,
                     None => String::new(),
                 };
-                let listed =
-                    list(client, limit.count(), &project_id, &consultant_id).await?;
+                let listed = list(client, limit.count(), &project_id, &consultant_id).await?;
                 out.list(&listed.told())
             }
         }

@@ -16,7 +16,7 @@ use super::{Backoff, ClientOptions, pages};
 
 /// What can be done with the log.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub(crate) enum Command {
     /// List records in the order of the log.
     List {
         #[command(flatten)]
@@ -39,7 +39,7 @@ pub enum Command {
 
 /// Which records.
 #[derive(Debug, clap::Args)]
-pub struct Filter {
+pub(crate) struct Filter {
     /// Only of events that occurred then or later.
     #[arg(long, value_name = "INSTANT|DAY", value_parser = instant)]
     from: Option<Timestamp>,
@@ -78,7 +78,7 @@ pub struct Filter {
 
 /// Where a record comes from.
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
-pub enum Category {
+pub(crate) enum Category {
     /// A change of the firm's own resources.
     Domain,
     /// A refusal or another security event.
@@ -87,7 +87,7 @@ pub enum Category {
 
 /// How much a record asks for attention.
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
-pub enum Severity {
+pub(crate) enum Severity {
     /// None.
     Info,
     /// A little.
@@ -162,7 +162,7 @@ impl Shown for pb::TenantRecord {
 
 impl Command {
     /// Runs it.
-    pub async fn run(self, client: &ClientOptions, out: &Output) -> anyhow::Result<()> {
+    pub(crate) async fn run(self, client: &ClientOptions, out: &Output) -> anyhow::Result<()> {
         match self {
             Self::List {
                 filter,

@@ -58,7 +58,7 @@ impl fmt::Debug for Bearer {
 
 /// How long the token of `catalyst token` is good; `--tenant`, `--role` and `--subject` say for whom.
 #[derive(Debug, clap::Args)]
-pub struct TokenOptions {
+pub(crate) struct TokenOptions {
     /// Seconds until it expires, at most a day.
     #[arg(long, value_name = "SECONDS", default_value_t = 3_600, value_parser = clap::value_parser!(i64).range(1..=86_400))]
     ttl: i64,
@@ -66,7 +66,7 @@ pub struct TokenOptions {
 
 impl TokenOptions {
     /// Prints a token of the development issuer.
-    pub async fn run(self, client: &ClientOptions, out: &Output) -> anyhow::Result<()> {
+    pub(crate) async fn run(self, client: &ClientOptions, out: &Output) -> anyhow::Result<()> {
         let roles = client.roles();
         let tenant = if client.tenant.is_none() && roles == [OPERATOR] {
             TenantId::PLATFORM

@@ -13,7 +13,7 @@ use super::{ALL, ClientOptions, pages};
 
 /// What can be done with clients.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub(crate) enum Command {
     /// Add one.
     Create {
         /// The firm's own key of the client.
@@ -66,7 +66,7 @@ impl Shown for pb::Client {
 
 impl Command {
     /// Runs it.
-    pub async fn run(self, client: &ClientOptions, out: &Output) -> anyhow::Result<()> {
+    pub(crate) async fn run(self, client: &ClientOptions, out: &Output) -> anyhow::Result<()> {
         let connection = client.in_tenant().await?;
         let mut service = connection.projects();
         let client = match self {

@@ -28,11 +28,11 @@ const SILENCE: Duration = Duration::from_secs(10);
 const MAX_ANSWER_BYTES: usize = 32 * 1024 * 1024;
 
 /// What the generated clients speak through.
-pub type Wire = InterceptedService<Channel, Caller>;
+pub(crate) type Wire = InterceptedService<Channel, Caller>;
 
 /// Adds to each call who makes it.
 #[derive(Clone)]
-pub struct Caller {
+pub(crate) struct Caller {
     authorization: MetadataValue<Ascii>,
     tenant: MetadataValue<Ascii>,
     deadline: Option<Duration>,
@@ -52,9 +52,9 @@ impl Interceptor for Caller {
 
 /// A connection as one caller.
 #[derive(Clone)]
-pub struct Client {
+pub(crate) struct Client {
     /// The tenant that every call is made in.
-    pub tenant: TenantId,
+    pub(crate) tenant: TenantId,
     wire: Wire,
     streams: Wire,
 }
@@ -66,9 +66,10 @@ impl Client {
         token: &Bearer,
         tenant: TenantId,
     ) -> anyhow::Result<Self> {
-        let mut authorization: MetadataValue<Ascii> = format!("Bearer {}", token.text())
-            .parse()
-            .map_err(|_| Usage::new("the token is not one line of ASCII: give it as it was issued"))?;
+        let mut authorization: MetadataValue<Ascii> =
+            format!("Bearer {}", token.text()).parse().map_err(|_| {
+                Usage::new("the token is not one line of ASCII: give it as it was issued")
+            })?;
         authorization.set_sensitive(true);
         let caller = Caller {
             authorization,
@@ -91,43 +92,43 @@ impl Client {
     }
 
     /// The control plane.
-    pub fn tenants(&self) -> TenantServiceClient<Wire> {
+    pub(crate) fn tenants(&self) -> TenantServiceClient<Wire> {
         TenantServiceClient::new(self.wire.clone()).max_decoding_message_size(MAX_ANSWER_BYTES)
     }
 
     /// People.
-    pub fn consultants(&self) -> ConsultantServiceClient<Wire> {
+    pub(crate) fn consultants(&self) -> ConsultantServiceClient<Wire> {
         ConsultantServiceClient::new(self.wire.clone()).max_decoding_message_size(MAX_ANSWER_BYTES)
     }
 
     /// Clients, projects, assignments.
-    pub fn projects(&self) -> ProjectServiceClient<Wire> {
+    pub(crate) fn projects(&self) -> ProjectServiceClient<Wire> {
         ProjectServiceClient::new(self.wire.clone()).max_decoding_message_size(MAX_ANSWER_BYTES)
     }
 
     /// Recorded time.
-    pub fn time_entries(&self) -> TimeEntryServiceClient<Wire> {
+    pub(crate) fn time_entries(&self) -> TimeEntryServiceClient<Wire> {
         TimeEntryServiceClient::new(self.wire.clone()).max_decoding_message_size(MAX_ANSWER_BYTES)
     }
 
     /// Imports, which take as long as they take.
-    pub fn imports(&self) -> TimeEntryServiceClient<Wire> {
+    pub(crate) fn imports(&self) -> TimeEntryServiceClient<Wire> {
         TimeEntryServiceClient::new(self.streams.clone())
             .max_decoding_message_size(MAX_ANSWER_BYTES)
     }
 
     /// The tenant's log and alerts.
-    pub fn audit(&self) -> AuditServiceClient<Wire> {
+    pub(crate) fn audit(&self) -> AuditServiceClient<Wire> {
         AuditServiceClient::new(self.wire.clone()).max_decoding_message_size(MAX_ANSWER_BYTES)
     }
 
     /// Watches of the log, which have no end.
-    pub fn watches(&self) -> AuditServiceClient<Wire> {
+    pub(crate) fn watches(&self) -> AuditServiceClient<Wire> {
         AuditServiceClient::new(self.streams.clone()).max_decoding_message_size(MAX_ANSWER_BYTES)
     }
 
     /// The logs and alerts of all tenants.
-    pub fn audit_operator(&self) -> AuditOperatorServiceClient<Wire> {
+    pub(crate) fn audit_operator(&self) -> AuditOperatorServiceClient<Wire> {
         AuditOperatorServiceClient::new(self.wire.clone())
             .max_decoding_message_size(MAX_ANSWER_BYTES)
     }
@@ -140,7 +141,11 @@ fn endpoint(url: &str, ca_file: Option<&Path>) -> anyhow::Result<Endpoint> {
         return Err(Usage::new(problem).into());
     }
     let mut endpoint = Endpoint::from_shared(url.to_owned())
-        .map_err(|_| Usage::new(format!("{url} is no URL: write it like http://127.0.0.1:7400")))?
+        .map_err(|_| {
+            Usage::new(format!(
+                "{url} is no URL: write it like http://127.0.0.1:7400"
+            ))
+        })?
         .connect_timeout(CONNECT)
         .http2_keep_alive_interval(SILENCE)
         .keep_alive_timeout(SILENCE)

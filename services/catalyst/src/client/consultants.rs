@@ -15,7 +15,7 @@ use super::{ALL, ClientOptions, pages};
 
 /// What can be done with consultants.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub(crate) enum Command {
     /// Add one.
     Create {
         /// The firm's own key of the person.
@@ -68,7 +68,7 @@ pub enum Command {
 
 /// What need not be known of a person.
 #[derive(Debug, clap::Args)]
-pub struct More {
+pub(crate) struct More {
     /// E-mail address.
     #[arg(long)]
     email: Option<String>,
@@ -91,7 +91,7 @@ pub struct More {
 
 /// A state of consultants.
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
-pub enum State {
+pub(crate) enum State {
     /// Works for the firm.
     Active,
     /// Did.
@@ -130,7 +130,7 @@ impl Shown for pb::Consultant {
 
 impl Command {
     /// Runs it.
-    pub async fn run(self, client: &ClientOptions, out: &Output) -> anyhow::Result<()> {
+    pub(crate) async fn run(self, client: &ClientOptions, out: &Output) -> anyhow::Result<()> {
         let client = client.in_tenant().await?;
         let mut service = client.consultants();
         let consultant = match self {

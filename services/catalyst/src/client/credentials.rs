@@ -18,7 +18,7 @@ use crate::up;
 /// Issue credentials to a tenant, or list and revoke those that were issued.
 #[derive(Debug, clap::Args)]
 #[command(args_conflicts_with_subcommands = true)]
-pub struct CredentialsOptions {
+pub(crate) struct CredentialsOptions {
     #[command(subcommand)]
     command: Option<Command>,
     /// Whom to issue credentials to, by slug or id.

@@ -20,7 +20,7 @@ const STREAM: &str = "DEAD_LETTERS";
 
 /// What can be done with dead letters.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub(crate) enum Command {
     /// List them, newest first.
     List {
         /// Show at most this many.
@@ -122,7 +122,13 @@ fn show(letters: &[Letter], out: &Output) -> anyhow::Result<()> {
         ]
     });
     let columns = [
-        "seq", "set aside", "consumer", "tenant", "type", "event", "reason",
+        "seq",
+        "set aside",
+        "consumer",
+        "tenant",
+        "type",
+        "event",
+        "reason",
     ];
     out.table(&columns, rows)
 }

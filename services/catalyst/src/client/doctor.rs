@@ -14,11 +14,13 @@ use crate::services;
 
 /// The database departs from isolation.
 #[derive(Debug, thiserror::Error)]
-#[error("the database does not isolate tenants: {0} departures; mend them as said, then run the doctor again")]
-pub struct Departures(usize);
+#[error(
+    "the database does not isolate tenants: {0} departures; mend them as said, then run the doctor again"
+)]
+pub(crate) struct Departures(usize);
 
 /// Checks every schema as every serving role; warnings are shown and do not fail.
-pub async fn run(settings: &DatabaseSettings, out: &Output) -> anyhow::Result<()> {
+pub(crate) async fn run(settings: &DatabaseSettings, out: &Output) -> anyhow::Result<()> {
     let expected = host::expected(&services::ALL);
     let mut findings: Vec<Finding> = Vec::new();
     let mut pending = Vec::new();
@@ -33,7 +35,11 @@ pub async fn run(settings: &DatabaseSettings, out: &Output) -> anyhow::Result<()
         pending.extend(migrate::pending(&mut connection, definition).await?);
         let session = attest::attest_session(&mut connection, &role).await;
         let catalogs = attest::attest(&mut connection, &expected).await;
-        for finding in session.map_err(failed)?.into_iter().chain(catalogs.map_err(failed)?) {
+        for finding in session
+            .map_err(failed)?
+            .into_iter()
+            .chain(catalogs.map_err(failed)?)
+        {
             // The catalogs look the same to every role.
             if !findings.contains(&finding) {
                 findings.push(finding);

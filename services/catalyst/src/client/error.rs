@@ -21,11 +21,11 @@ const EXIT_REFUSED: u8 = 77;
 /// The command line asks for something that cannot be.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub struct Usage(String);
+pub(crate) struct Usage(String);
 
 impl Usage {
     /// Says what is wrong and what would be right.
-    pub fn new(problem: impl Into<String>) -> Self {
+    pub(crate) fn new(problem: impl Into<String>) -> Self {
         Self(problem.into())
     }
 }
@@ -33,11 +33,11 @@ impl Usage {
 /// No server answers where one was looked for, or it went away for good.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub struct Unavailable(String);
+pub(crate) struct Unavailable(String);
 
 impl Unavailable {
     /// Says what cannot be reached and what to do.
-    pub fn new(problem: impl Into<String>) -> Self {
+    pub(crate) fn new(problem: impl Into<String>) -> Self {
         Self(problem.into())
     }
 
@@ -52,27 +52,27 @@ impl Unavailable {
 /// A broker or server says that this caller may not.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub struct Forbidden(String);
+pub(crate) struct Forbidden(String);
 
 impl Forbidden {
     /// Says what is not allowed and what to do.
-    pub fn new(problem: impl Into<String>) -> Self {
+    pub(crate) fn new(problem: impl Into<String>) -> Self {
         Self(problem.into())
     }
 }
 
 /// A call that failed.
 #[derive(Debug)]
-pub struct Refused(Status);
+pub(crate) struct Refused(Status);
 
 impl Refused {
     /// The status as it came.
-    pub fn status(&self) -> &Status {
+    pub(crate) fn status(&self) -> &Status {
         &self.0
     }
 
     /// The machine-readable reason, empty when the server gave none.
-    pub fn reason(&self) -> String {
+    pub(crate) fn reason(&self) -> String {
         reason(&self.0)
     }
 }
@@ -135,14 +135,16 @@ impl fmt::Display for Refused {
 }
 
 /// The message of an answer, or why there is none.
-pub fn answer<T>(result: Result<Response<T>, Status>) -> Result<T, Refused> {
+pub(crate) fn answer<T>(result: Result<Response<T>, Status>) -> Result<T, Refused> {
     result.map(Response::into_inner).map_err(Refused)
 }
 
 /// The resource in an answer, which the contract promises.
-pub fn present<T>(resource: Option<T>) -> anyhow::Result<T> {
+pub(crate) fn present<T>(resource: Option<T>) -> anyhow::Result<T> {
     resource.ok_or_else(|| {
-        anyhow::anyhow!("the answer is empty: this program and the server are of different versions")
+        anyhow::anyhow!(
+            "the answer is empty: this program and the server are of different versions"
+        )
     })
 }
 
@@ -175,7 +177,7 @@ pub(crate) fn reason(status: &Status) -> String {
 
 /// What the program exits with: 0 done; 1 failed; 64 bad usage; 65 unreadable input; 69 nothing answers;
 /// 77 the caller may not.
-pub fn exit_code(error: &anyhow::Error) -> u8 {
+pub(crate) fn exit_code(error: &anyhow::Error) -> u8 {
     error
         .chain()
         .find_map(|cause| {
@@ -284,7 +286,11 @@ mod tests {
                 "" => Refused(Status::new(code, "tcp connect error")),
                 reason => refused(code, reason, &[]),
             };
-            assert_eq!(is_transient(refused.status()), transient, "{code:?} {reason}");
+            assert_eq!(
+                is_transient(refused.status()),
+                transient,
+                "{code:?} {reason}"
+            );
         }
     }
 }

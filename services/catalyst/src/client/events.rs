@@ -21,7 +21,7 @@ use crate::up;
 
 /// What can be done with events.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub(crate) enum Command {
     /// Show events as they happen, until Ctrl-C: of the tenant that --tenant or --creds names, or of all.
     Tail {
         /// Security events as well; operators only.
@@ -37,7 +37,7 @@ pub enum Command {
 
 /// Where the bus is, and as whom to listen.
 #[derive(Debug, clap::Args)]
-pub struct BusOptions {
+pub(crate) struct BusOptions {
     /// NATS servers [default: those of the running `catalyst up`].
     #[arg(long, env = "CATALYST_NATS_URL", value_name = "URL")]
     nats_url: Option<String>,
@@ -103,7 +103,7 @@ impl BusOptions {
 
 impl Command {
     /// Runs it.
-    pub async fn run(self, client: &ClientOptions, out: &Output) -> anyhow::Result<()> {
+    pub(crate) async fn run(self, client: &ClientOptions, out: &Output) -> anyhow::Result<()> {
         match self {
             Self::Tail { security, bus } => {
                 let mut connection = bus.connect(client).await?;

@@ -2,27 +2,27 @@
 //!
 //! [`ClientOptions`] says where and as whom; each command is a module; only [`output`] prints.
 
-pub mod output;
-pub mod error;
-pub mod connection;
+pub(crate) mod output;
+pub(crate) mod error;
+pub(crate) mod connection;
 mod contract;
 mod bearer;
 mod paging;
 mod retry;
 mod arguments;
 
-pub mod tenants;
-pub mod consultants;
-pub mod clients;
-pub mod projects;
-pub mod assignments;
-pub mod time_entries;
-pub mod audit;
-pub mod alerts;
-pub mod events;
+pub(crate) mod tenants;
+pub(crate) mod consultants;
+pub(crate) mod clients;
+pub(crate) mod projects;
+pub(crate) mod assignments;
+pub(crate) mod time_entries;
+pub(crate) mod audit;
+pub(crate) mod alerts;
+pub(crate) mod events;
 mod dead_letters;
-pub mod permissions;
-pub mod doctor;
+pub(crate) mod permissions;
+pub(crate) mod doctor;
 mod credentials;
 
 use std::path::PathBuf;
@@ -36,8 +36,8 @@ use uuid::Uuid;
 use crate::keys::Keys;
 use crate::{deployment, stack, up};
 
-pub use bearer::TokenOptions;
-pub use error::exit_code;
+pub(crate) use bearer::TokenOptions;
+pub(crate) use error::exit_code;
 pub(crate) use paging::{ALL, pages};
 pub(crate) use retry::{Backoff, persist};
 
@@ -55,7 +55,7 @@ const OPERATOR: &str = "platform_operator";
 
 /// Where the deployment is, and as whom it is called. Every command takes these.
 #[derive(Clone, Debug, clap::Args)]
-pub struct ClientOptions {
+pub(crate) struct ClientOptions {
     /// Where gRPC is served [default: the running `catalyst up`, else <http://127.0.0.1:7400>].
     #[arg(long, env = "CATALYST_URL", global = true, help_heading = "Client")]
     url: Option<String>,
@@ -114,17 +114,17 @@ pub struct ClientOptions {
 
 impl ClientOptions {
     /// Where the results go.
-    pub fn output(&self) -> Output {
+    pub(crate) fn output(&self) -> Output {
         Output::new(self.json)
     }
 
     /// The folder of `catalyst up`.
-    pub fn data_dir(&self) -> anyhow::Result<PathBuf> {
+    pub(crate) fn data_dir(&self) -> anyhow::Result<PathBuf> {
         self.data_dir.clone().map_or_else(stack::default_dir, Ok)
     }
 
     /// A connection as a user of the tenant.
-    pub async fn in_tenant(&self) -> anyhow::Result<Client> {
+    pub(crate) async fn in_tenant(&self) -> anyhow::Result<Client> {
         let tenant = match (&self.tenant, &self.token) {
             (None, Some(token)) => token.tenant()?,
             _ => self.tenant().await?,
@@ -137,7 +137,7 @@ impl ClientOptions {
     }
 
     /// A connection as an operator of the platform.
-    pub async fn as_operator(&self) -> anyhow::Result<Client> {
+    pub(crate) async fn as_operator(&self) -> anyhow::Result<Client> {
         match &self.token {
             Some(token) => {
                 Client::connect(&self.url(), self.ca_file.as_deref(), token, token.tenant()?).await
@@ -147,7 +147,7 @@ impl ClientOptions {
     }
 
     /// The id of the tenant that `--tenant` names.
-    pub async fn tenant(&self) -> anyhow::Result<TenantId> {
+    pub(crate) async fn tenant(&self) -> anyhow::Result<TenantId> {
         match &self.tenant {
             Some(name) => self.find_tenant(name).await,
             None => Err(Usage::new(
@@ -158,7 +158,7 @@ impl ClientOptions {
     }
 
     /// The id of a tenant given by id or slug; slugs are looked up as operator.
-    pub async fn find_tenant(&self, name: &str) -> anyhow::Result<TenantId> {
+    pub(crate) async fn find_tenant(&self, name: &str) -> anyhow::Result<TenantId> {
         if let Ok(id) = Uuid::try_parse(name) {
             return Ok(TenantId::new(id));
         }

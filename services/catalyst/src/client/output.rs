@@ -16,7 +16,7 @@ const STYLE: TableStyle =
     TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─'));
 
 /// A message that people see as a row of a table.
-pub trait Shown: Message + Name {
+pub(crate) trait Shown: Message + Name {
     /// What the columns are called.
     const COLUMNS: &'static [&'static str];
 
@@ -26,33 +26,33 @@ pub trait Shown: Message + Name {
 
 /// Where results go.
 #[derive(Clone, Copy, Debug)]
-pub struct Output {
+pub(crate) struct Output {
     json: bool,
 }
 
 impl Output {
     /// Tables, or JSON lines.
-    pub fn new(json: bool) -> Self {
+    pub(crate) fn new(json: bool) -> Self {
         Self { json }
     }
 
     /// Whether a program reads.
-    pub fn is_json(&self) -> bool {
+    pub(crate) fn is_json(&self) -> bool {
         self.json
     }
 
     /// A line of text as it is.
-    pub fn line(&self, text: &str) -> anyhow::Result<()> {
+    pub(crate) fn line(&self, text: &str) -> anyhow::Result<()> {
         print(text)
     }
 
     /// Any value on one line.
-    pub fn json(&self, value: &impl Serialize) -> anyhow::Result<()> {
+    pub(crate) fn json(&self, value: &impl Serialize) -> anyhow::Result<()> {
         print(&serde_json::to_string(value)?)
     }
 
     /// One message, for people with a line for each column.
-    pub fn one<M: Shown>(&self, message: &M) -> anyhow::Result<()> {
+    pub(crate) fn one<M: Shown>(&self, message: &M) -> anyhow::Result<()> {
         if self.json {
             return self.json(&contract::dynamic(message)?);
         }
@@ -64,7 +64,7 @@ impl Output {
     }
 
     /// Messages, each a row or a line.
-    pub fn list<M: Shown>(&self, messages: &[M]) -> anyhow::Result<()> {
+    pub(crate) fn list<M: Shown>(&self, messages: &[M]) -> anyhow::Result<()> {
         if self.json {
             for message in messages {
                 self.json(&contract::dynamic(message)?)?;
@@ -75,7 +75,7 @@ impl Output {
     }
 
     /// A table, whatever the form that was asked for.
-    pub fn table(
+    pub(crate) fn table(
         &self,
         columns: &[&str],
         rows: impl IntoIterator<Item = Vec<String>>,
@@ -90,13 +90,13 @@ impl Output {
 }
 
 /// Says something to people beside the results.
-pub fn note(text: &str) {
+pub(crate) fn note(text: &str) {
     // Nothing can be done about a closed terminal.
     let _ = writeln!(io::stderr(), "{text}");
 }
 
 /// Says why the command failed.
-pub fn error(text: &str) {
+pub(crate) fn error(text: &str) {
     note(&format!("error: {text}"));
 }
 

@@ -10,7 +10,7 @@ const PAGE: usize = 500;
 
 /// How much of a list is shown.
 #[derive(Clone, Copy, Debug, clap::Args)]
-pub struct Limit {
+pub(crate) struct Limit {
     /// Show at most this many; 0 shows all.
     #[arg(long, value_name = "N", default_value_t = 100)]
     limit: usize,
@@ -92,7 +92,11 @@ mod tests {
             (99, 10, 100, 99, false),
         ] {
             let listed = list(total, page, limit).await;
-            assert_eq!(listed.items, (0..shown).collect::<Vec<_>>(), "{total} by {page}");
+            assert_eq!(
+                listed.items,
+                (0..shown).collect::<Vec<_>>(),
+                "{total} by {page}"
+            );
             assert_eq!(listed.is_cut, is_cut, "{total} by {page} up to {limit}");
         }
     }

@@ -7,7 +7,7 @@ use super::output::Output;
 use crate::services;
 
 /// Prints every RPC with its permission and whom it lets in. Needs no server.
-pub fn run(out: &Output) -> anyhow::Result<()> {
+pub(crate) fn run(out: &Output) -> anyhow::Result<()> {
     let rpcs = services::ALL
         .iter()
         .flat_map(|definition| definition.permissions);

@@ -15,7 +15,7 @@ use super::{ALL, ClientOptions, assignments, clients, pages};
 
 /// What can be done with projects.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub(crate) enum Command {
     /// Add one.
     Create {
         /// The client, by code or id.
@@ -76,7 +76,7 @@ pub enum Command {
 
 /// What need not be known of a project.
 #[derive(Debug, clap::Args)]
-pub struct More {
+pub(crate) struct More {
     /// Whether its time is billed to the client unless an entry says otherwise.
     #[arg(long)]
     billable: Option<bool>,
@@ -96,7 +96,7 @@ pub struct More {
 
 /// A state of projects.
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
-pub enum State {
+pub(crate) enum State {
     /// Work goes on.
     Active,
     /// Closed.
@@ -105,16 +105,7 @@ pub enum State {
 
 impl Shown for pb::Project {
     const COLUMNS: &'static [&'static str] = &[
-        "id",
-        "code",
-        "name",
-        "client",
-        "state",
-        "billable",
-        "budget",
-        "from",
-        "until",
-        "etag",
+        "id", "code", "name", "client", "state", "billable", "budget", "from", "until", "etag",
     ];
 
     fn cells(&self) -> Vec<String> {
@@ -137,7 +128,7 @@ impl Shown for pb::Project {
 
 impl Command {
     /// Runs it.
-    pub async fn run(self, client: &ClientOptions, out: &Output) -> anyhow::Result<()> {
+    pub(crate) async fn run(self, client: &ClientOptions, out: &Output) -> anyhow::Result<()> {
         let connection = client.in_tenant().await?;
         let mut service = connection.projects();
         let project = match self {

@@ -12,7 +12,7 @@ use super::{ClientOptions, credentials, pages};
 
 /// What can be done with tenants.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub(crate) enum Command {
     /// Admit a firm.
     Create {
         /// Its short name: 3 to 63 lowercase letters, digits and inner hyphens.
@@ -69,7 +69,7 @@ pub enum Command {
 
 /// A state of tenants.
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
-pub enum State {
+pub(crate) enum State {
     /// Served.
     Active,
     /// Shut out.
@@ -87,7 +87,13 @@ impl From<State> for pb::TenantState {
 
 impl Shown for pb::Tenant {
     const COLUMNS: &'static [&'static str] = &[
-        "id", "slug", "name", "time zone", "currency", "state", "created",
+        "id",
+        "slug",
+        "name",
+        "time zone",
+        "currency",
+        "state",
+        "created",
     ];
 
     fn cells(&self) -> Vec<String> {
@@ -105,7 +111,7 @@ impl Shown for pb::Tenant {
 
 impl Command {
     /// Runs it.
-    pub async fn run(self, client: &ClientOptions, out: &Output) -> anyhow::Result<()> {
+    pub(crate) async fn run(self, client: &ClientOptions, out: &Output) -> anyhow::Result<()> {
         let service = async || anyhow::Ok(client.as_operator().await?.tenants());
         let tenant = match self {
             Self::Create {

@@ -17,7 +17,7 @@ use super::{ALL, ClientOptions, consultants, pages, projects};
 
 /// What can be done with time entries.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub(crate) enum Command {
     /// List them by start.
     List {
         #[command(flatten)]
@@ -100,7 +100,7 @@ pub enum Command {
 
 /// Whose entries.
 #[derive(Debug, clap::Args)]
-pub struct Scope {
+pub(crate) struct Scope {
     /// Only those of this project, by code or id.
     #[arg(long)]
     project: Option<String>,
@@ -111,7 +111,7 @@ pub struct Scope {
 
 /// What entries are grouped by; at most one of the periods.
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
-pub enum Dimension {
+pub(crate) enum Dimension {
     /// By project.
     Project,
     /// By consultant.
@@ -190,7 +190,7 @@ impl Shown for pb::SummaryRow {
 
 impl Command {
     /// Runs it.
-    pub async fn run(self, client: &ClientOptions, out: &Output) -> anyhow::Result<()> {
+    pub(crate) async fn run(self, client: &ClientOptions, out: &Output) -> anyhow::Result<()> {
         let client = client.in_tenant().await?;
         let mut service = client.time_entries();
         let time_entry = match self {

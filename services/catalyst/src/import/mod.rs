@@ -9,6 +9,7 @@ pub mod mapping;
 pub mod reader;
 pub mod rejects;
 pub mod row;
+pub(crate) mod run;
 mod span;
 
 /// Why an import cannot go on at all; what is wrong with a single row is a [`row::Reject`].

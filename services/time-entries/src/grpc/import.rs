@@ -63,6 +63,7 @@ impl Service {
         request: &pb::ImportTimeEntriesRequest,
     ) -> Result<pb::ImportTimeEntriesResponse, Status> {
         let chunk = self.kit.answer(ctx, read_chunk(request)).await?;
+        let turn = self.chunks.acquire().await;
         let imported =
             operations::import_time_entries(ctx, &self.kit.db, &self.owners, &chunk).await;
         drop(turn);

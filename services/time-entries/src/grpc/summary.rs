@@ -23,7 +23,11 @@ pub(super) fn read_selection(
     let until = fields
         .optional_date("until_date", &request.until_date)
         .unwrap_or(LATEST);
-    let dimensions: Option<Vec<Dimension>> = request.group_by().map(dimension).collect();
+    let dimensions: Option<Vec<Dimension>> = request
+        .group_by
+        .iter()
+        .map(|wire| dimension(*wire))
+        .collect();
     let grouping = dimensions.and_then(|dimensions| Grouping::new(&dimensions));
     if grouping.is_none() {
         fields.reject(
@@ -41,8 +45,8 @@ pub(super) fn read_selection(
     fields.finish(selection)
 }
 
-fn dimension(wire: pb::SummaryDimension) -> Option<Dimension> {
-    match wire {
+fn dimension(wire: i32) -> Option<Dimension> {
+    match pb::SummaryDimension::try_from(wire).ok()? {
         pb::SummaryDimension::Unspecified => None,
         pb::SummaryDimension::Project => Some(Dimension::Project),
         pb::SummaryDimension::Consultant => Some(Dimension::Consultant),

@@ -1,0 +1,157 @@
+//! Runs the program: built once for all tests, each run with a data folder of its own.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use tokio::process::Child;
+
+static BINARY: OnceLock<PathBuf> = OnceLock::new();
+
+/// The program, built from this tree in the profile that the tests have.
+pub(super) fn binary() -> &'static Path {
+    BINARY.get_or_init(|| {
+        let built = Command::new(env!("CARGO"))
+            .args([
+                "build",
+                "--quiet",
+                "--package",
+                "catalyst",
+                "--bin",
+                "catalyst",
+            ])
+            .status()
+            .expect("cargo runs");
+        assert!(built.success(), "the program does not build");
+        let own = std::env::current_exe().expect("this test's path");
+        let profile = own
+            .parent()
+            .and_then(Path::parent)
+            .expect("target/PROFILE/deps");
+        profile.join("catalyst")
+    })
+}
+
+/// A folder that goes with the test.
+pub(super) struct Folder(pub(super) PathBuf);
+
+impl Folder {
+    pub(super) fn new() -> Self {
+        Self(harness::temporary_folder().expect("a folder"))
+    }
+
+    /// Processes that work below this folder.
+    pub(super) fn processes(&self) -> Vec<String> {
+        let needle = self.0.to_string_lossy().into_owned();
+        let mut found = Vec::new();
+        for entry in std::fs::read_dir("/proc").expect("/proc").flatten() {
+            let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+            let line = String::from_utf8_lossy(&line).replace('\0', " ");
+            if line.contains(&needle) {
+                found.push(line);
+            }
+        }
+        found
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // Ended here only when the test failed half way.
+        for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+            let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+            let pid = entry.file_name().to_string_lossy().into_owned();
+            if String::from_utf8_lossy(&line).contains(&*self.0.to_string_lossy())
+                && pid
+                    .parse::<u32>()
+                    .is_ok_and(|pid| pid != std::process::id())
+            {
+                drop(Command::new("kill").args(["-KILL", &pid]).status());
+            }
+        }
+        drop(std::fs::remove_dir_all(&self.0));
+    }
+}
+
+/// A running `catalyst up`.
+pub(super) struct Up {
+    pub(super) child: Child,
+    pub(super) dir: PathBuf,
+}
+
+impl Up {
+    /// Starts it on ports of its own and waits until it says that it is up.
+    pub(super) async fn start(dir: &Path, more: &[&str]) -> Self {
+        drop(std::fs::remove_file(dir.join("running.json")));
+        let log = std::fs::File::create(dir.with_extension("log")).expect("a log");
+        let child = tokio::process::Command::new(binary())
+            .arg("--data-dir")
+            .arg(dir)
+            .args([
+                "up",
+                "--listen",
+                "127.0.0.1:0",
+                "--admin-listen",
+                "127.0.0.1:0",
+            ])
+            .args(more)
+            .stdout(log.try_clone().expect("a log"))
+            .stderr(log)
+            .kill_on_drop(true)
+            .spawn()
+            .expect("the program starts");
+        let up = Self {
+            child,
+            dir: dir.to_owned(),
+        };
+        let said = || std::fs::read_to_string(dir.with_extension("log")).unwrap_or_default();
+        // A cold machine fetches the servers first.
+        let spoken = harness::within(Duration::from_secs(90), async || {
+            let text = said();
+            (text.contains("Ctrl-C stops everything") || text.contains("error:")).then_some(())
+        });
+        spoken.await;
+        assert!(said().contains("Catalyst is up."), "{}", said());
+        up
+    }
+
+    pub(super) fn pid(&self) -> String {
+        self.child.id().expect("it runs").to_string()
+    }
+
+    /// Sends a signal and waits for the end; the exit code, and how long it took.
+    pub(super) async fn signal(&mut self, signal: &str) -> (Option<i32>, Duration) {
+        let since = std::time::Instant::now();
+        Command::new("kill")
+            .args([signal, &self.pid()])
+            .status()
+            .expect("kill runs");
+        let ended = tokio::time::timeout(Duration::from_secs(20), self.child.wait()).await;
+        let status = ended.expect("it ends within 20 s").expect("its status");
+        (status.code(), since.elapsed())
+    }
+
+    /// Runs a command beside it.
+    pub(super) fn run(&self, arguments: &[&str]) -> Output {
+        Command::new(binary())
+            .arg("--data-dir")
+            .arg(&self.dir)
+            .args(arguments)
+            .stdin(Stdio::null())
+            .output()
+            .expect("the program runs")
+    }
+
+    /// Runs a command that must succeed; what it printed.
+    pub(super) fn succeeds(&self, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(
+            output.status.success(),
+            "catalyst {}: {error}",
+            arguments.join(" ")
+        );
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+}

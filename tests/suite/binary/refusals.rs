@@ -1,0 +1,170 @@
+//! A process that may not serve says why in one line and exits with the documented code.
+
+use std::process::{Command, Output};
+
+use catalyst::stack::NatsChoice;
+use catalyst::stack::identity::Identities;
+use catalyst::stack::locate;
+use catalyst::stack::nats::Nats;
+use harness::world;
+use sqlx::postgres::PgConnection;
+use sqlx::{AssertSqlSafe, Connection};
+
+use super::program::{Folder, binary};
+
+/// The environment of the world's deployment, with some variables changed.
+fn serve(service: &str, changes: &[(&str, &str)]) -> Output {
+    let world = world();
+    let text = |path: &std::path::Path| path.to_string_lossy().into_owned();
+    let keys = world
+        .password_dir
+        .parent()
+        .expect("the folder of the keys")
+        .to_owned();
+    let mut command = Command::new(binary());
+    command.args(["serve", service]).env_clear();
+    for (name, value) in [
+        ("CATALYST_LISTEN", "127.0.0.1:0".to_owned()),
+        ("CATALYST_ADMIN_LISTEN", "127.0.0.1:0".to_owned()),
+        ("CATALYST_DATABASE_URL", world.database_url.clone()),
+        ("CATALYST_DATABASE_PASSWORD_DIR", text(&world.password_dir)),
+        ("CATALYST_NATS_URL", world.nats_url.clone()),
+        (
+            "CATALYST_NATS_CREDENTIALS_DIR",
+            text(&world.credentials_dir),
+        ),
+        ("CATALYST_NATS_MONITOR_URLS", world.nats_monitor_url.clone()),
+        ("CATALYST_AUTH_ISSUER", "catalyst-development".to_owned()),
+        ("CATALYST_AUTH_JWKS", text(&world.issuer_jwks)),
+        (
+            "CATALYST_WORKLOAD_JWKS",
+            text(&world.workload_dir.join("jwks.json")),
+        ),
+        ("CATALYST_WORKLOAD_KEY_DIR", text(&world.workload_dir)),
+        (
+            "CATALYST_PAGE_TOKEN_KEY_FILE",
+            text(&keys.join("page-token.key")),
+        ),
+        ("CATALYST_LOG", "off".to_owned()),
+    ] {
+        command.env(name, value);
+    }
+    for (name, value) in changes {
+        command.env(name, value);
+    }
+    command.output().expect("the program runs")
+}
+
+fn is_refused(output: &Output, code: i32, names: &str) {
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(code), "{said}");
+    assert_eq!(said.trim().lines().count(), 1, "more than one line: {said}");
+    assert!(said.contains(names), "{said}");
+}
+
+#[tokio::test]
+async fn a_bad_setting_is_named_with_64() {
+    for (name, value) in [
+        ("CATALYST_DATABASE_PASSWORD_DIR", "/nonexistent"),
+        ("CATALYST_NATS_CREDENTIALS_DIR", "/nonexistent"),
+        ("CATALYST_AUTH_JWKS", "/nonexistent"),
+        ("CATALYST_WORKLOAD_KEY_DIR", "/nonexistent"),
+        ("CATALYST_PAGE_TOKEN_KEY_FILE", "/nonexistent"),
+        ("CATALYST_DATABASE_URL", "nonsense"),
+    ] {
+        is_refused(&serve("consultants", &[(name, value)]), 64, name);
+    }
+}
+
+#[tokio::test]
+async fn a_service_that_does_not_exist_is_named_with_64() {
+    is_refused(&serve("payroll", &[]), 64, "payroll");
+}
+
+#[tokio::test]
+async fn servers_that_are_away_end_the_start_with_69() {
+    let away = serve(
+        "consultants",
+        &[("CATALYST_NATS_MONITOR_URLS", "http://127.0.0.1:1")],
+    );
+    is_refused(&away, 69, "http://127.0.0.1:1");
+    let away = serve(
+        "consultants",
+        &[("CATALYST_DATABASE_URL", "postgres://127.0.0.1:1/catalyst")],
+    );
+    is_refused(&away, 69, "database");
+}
+
+#[tokio::test]
+async fn a_broker_that_does_not_sync_is_refused_with_78() {
+    let folder = Folder::new();
+    let server = locate::nats(NatsChoice::Auto, &|_| {})
+        .await
+        .expect("a nats-server");
+    let identities = Identities::load_or_create(&folder.0.join("identity")).expect("keys");
+    let dir = folder.0.join("nats");
+    let mut nats = Nats::start(&server, &dir, &identities, false)
+        .await
+        .expect("it starts");
+    let refused = serve(
+        "consultants",
+        &[("CATALYST_NATS_MONITOR_URLS", &nats.monitor_url())],
+    );
+    is_refused(&refused, 78, "sync_interval");
+    nats.stop().await.expect("it stops");
+}
+
+#[tokio::test]
+async fn pending_migrations_and_departures_from_isolation_are_refused_with_78() {
+    // A copy of the schema in a database of its own, to break.
+    let mut admin = PgConnection::connect(&world().postgres_admin_url)
+        .await
+        .expect("connected");
+    let name = format!("broken_{}", kit::ctx::Clock::system().new_uuid().simple());
+    run(&mut admin, format!("create database {name}")).await;
+    let admin_url = world()
+        .postgres_admin_url
+        .replace("/catalyst", &format!("/{name}"));
+    let database_url = world()
+        .database_url
+        .replace("/catalyst", &format!("/{name}"));
+    let settings = kit::settings::DatabaseSettings {
+        database_url: database_url.clone(),
+        database_password_dir: world().password_dir.clone(),
+        database_max_connections: 1,
+    };
+    catalyst::deployment::migrate_database(&admin_url, &settings)
+        .await
+        .expect("migrated");
+    let mut broken = PgConnection::connect(&admin_url).await.expect("connected");
+
+    run(
+        &mut broken,
+        "alter table consultants.consultant no force row level security".to_owned(),
+    )
+    .await;
+    let refused = serve("consultants", &[("CATALYST_DATABASE_URL", &database_url)]);
+    is_refused(&refused, 78, "consultants.consultant");
+    run(
+        &mut broken,
+        "alter table consultants.consultant force row level security".to_owned(),
+    )
+    .await;
+
+    run(
+        &mut broken,
+        "delete from consultants._migration where version = 100".to_owned(),
+    )
+    .await;
+    let refused = serve("consultants", &[("CATALYST_DATABASE_URL", &database_url)]);
+    is_refused(&refused, 78, "consultants/0100_consultant");
+    broken.close().await.expect("closed");
+    run(&mut admin, format!("drop database {name} with (force)")).await;
+}
+
+async fn run(connection: &mut PgConnection, statement: String) {
+    sqlx::raw_sql(AssertSqlSafe(statement))
+        .execute(connection)
+        .await
+        .expect("the administrator may");
+}
