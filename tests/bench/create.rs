@@ -57,7 +57,7 @@ pub(crate) fn event(firm: &Firm) -> Vec<u8> {
 }
 
 /// Our calls, then each script, for the time of a round.
-pub(crate) async fn round(bench: &Bench, report: &mut Report) -> anyhow::Result<()> {
+pub(crate) async fn round(bench: &Bench<'_>, report: &mut Report) -> anyhow::Result<()> {
     let callers = bench.callers.each(|caller| CreateProject {
         client: ProjectServiceClient::new(caller.channel.clone()),
         caller,

@@ -1,5 +1,7 @@
 //! Reading one project: `GetProject` beside the ways in which PostgreSQL can be asked for the row under its policy.
 
+use std::time::Duration;
+
 use proto::projects::v1::GetProjectRequest;
 use proto::projects::v1::project_service_client::ProjectServiceClient;
 use tonic::Status;
@@ -65,8 +67,8 @@ impl Way {
     }
 }
 
-/// Makes the function, and sees that every way reads its row.
-pub(crate) async fn prepare(bench: &Bench) -> anyhow::Result<()> {
+/// Makes the function, sees that every way reads its row, and lets the services open their connections.
+pub(crate) async fn prepare(bench: &Bench<'_>) -> anyhow::Result<()> {
     // It restores the caller's context at its end, and can do nothing that its caller could not.
     let function = "
         set role projects_owner;
@@ -87,19 +89,24 @@ pub(crate) async fn prepare(bench: &Bench) -> anyhow::Result<()> {
         let script = way.script(|row| format!("select 1 / count(*) from ({row}) as found"));
         bench.pgbench.check(&script).await?;
     }
-    Ok(())
+    closed_loop(callers(bench), Duration::from_secs(1))
+        .await
+        .map(drop)
+}
+
+fn callers(bench: &Bench<'_>) -> Vec<GetProject> {
+    bench.callers.each(|caller| GetProject {
+        client: ProjectServiceClient::new(caller.channel.clone()),
+        caller,
+    })
 }
 
 /// Our calls, then each way, for the time of a round.
-pub(crate) async fn round(bench: &Bench, report: &mut Report) -> anyhow::Result<()> {
-    let callers = bench.callers.each(|caller| GetProject {
-        client: ProjectServiceClient::new(caller.channel.clone()),
-        caller,
-    });
+pub(crate) async fn round(bench: &Bench<'_>, report: &mut Report) -> anyhow::Result<()> {
     let before = Used::now(bench.system.postmaster);
-    let load = closed_loop(callers, bench.time).await?;
+    let load = closed_loop(callers(bench), bench.time).await?;
     let used = Used::now(bench.system.postmaster).since(before);
-    let micros = |time: std::time::Duration, calls: f64| time.as_secs_f64() * 1e6 / calls;
+    let micros = |time: Duration, calls: f64| time.as_secs_f64() * 1e6 / calls;
     report.record("get, calls/s", OURS, load.per_second);
     report.record("get, p50 ms", OURS, load.percentile(50));
     report.record("get, p99 ms", OURS, load.percentile(99));

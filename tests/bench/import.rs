@@ -30,7 +30,7 @@ const MEASURE: &str = "import, rows/s";
 const CHUNK: u64 = 1_000;
 
 /// Our streams, then COPY, for the time of a round.
-pub(crate) async fn round(bench: &Bench, report: &mut Report) -> anyhow::Result<()> {
+pub(crate) async fn round(bench: &Bench<'_>, report: &mut Report) -> anyhow::Result<()> {
     report.record(MEASURE, OURS, imports(bench).await?);
     bench.system.settle().await?;
     report.record(MEASURE, "COPY as superuser", copies(bench).await?);
@@ -38,13 +38,13 @@ pub(crate) async fn round(bench: &Bench, report: &mut Report) -> anyhow::Result<
 }
 
 /// Rows per second.
-async fn imports(bench: &Bench) -> anyhow::Result<f64> {
+async fn imports(bench: &Bench<'_>) -> anyhow::Result<f64> {
     let started = Instant::now();
     let mut running = JoinSet::new();
     for firm in &bench.firms {
-        let mut client = TimeEntryServiceClient::new(connect(&bench.system)?);
+        let mut client = TimeEntryServiceClient::new(connect(bench.system)?);
         let (firm, time) = (Arc::clone(firm), bench.time);
-        let metadata = metadata(&bench.system, firm.tenant, "bench", "admin")?;
+        let metadata = metadata(bench.system, firm.tenant, "bench", "admin")?;
         running.spawn(async move {
             let chunks =
                 std::iter::from_fn(move || (started.elapsed() < time).then(|| chunk(&firm)));
@@ -93,7 +93,7 @@ fn chunk(firm: &Firm) -> ImportTimeEntriesRequest {
 }
 
 /// Rows per second.
-async fn copies(bench: &Bench) -> anyhow::Result<f64> {
+async fn copies(bench: &Bench<'_>) -> anyhow::Result<f64> {
     let started = Instant::now();
     let mut running = JoinSet::new();
     for firm in &bench.firms {

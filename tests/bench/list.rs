@@ -26,7 +26,7 @@ fn script(around: impl Fn(&str) -> String) -> Script {
 }
 
 /// Sees that the script reads a page.
-pub(crate) async fn prepare(bench: &Bench) -> anyhow::Result<()> {
+pub(crate) async fn prepare(bench: &Bench<'_>) -> anyhow::Result<()> {
     let full = script(|rows| {
         format!(
             "select 1 / (count(*) / {}) from ({rows}) as found",
@@ -37,7 +37,7 @@ pub(crate) async fn prepare(bench: &Bench) -> anyhow::Result<()> {
 }
 
 /// Our calls, then the statement alone, for the time of a round.
-pub(crate) async fn round(bench: &Bench, report: &mut Report) -> anyhow::Result<()> {
+pub(crate) async fn round(bench: &Bench<'_>, report: &mut Report) -> anyhow::Result<()> {
     let callers = bench.callers.each(|caller| ListProjects {
         client: ProjectServiceClient::new(caller.channel.clone()),
         caller,

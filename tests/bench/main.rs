@@ -3,28 +3,33 @@
 //! Invariants: a figure and its limit come from the same run, in turns, with every commit synced to disk;
 //! a call or a statement that fails fails the run.
 
-mod cpu;
-mod create;
+mod system;
+mod seed;
+
 mod get;
-mod import;
 mod list;
+mod create;
+mod import;
+mod relay;
+
 mod load;
 mod pgbench;
-mod relay;
+mod cpu;
 mod report;
-mod seed;
-mod system;
 
+use std::fs::File;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use catalyst::stack::PostgresChoice;
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::runtime::{Builder, Runtime};
+use tokio::signal::ctrl_c;
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::load::Callers;
 use crate::pgbench::Pgbench;
@@ -73,8 +78,8 @@ enum What {
 }
 
 /// What every measure needs.
-struct Bench {
-    system: System,
+struct Bench<'a> {
+    system: &'a System,
     firms: Vec<Arc<Firm>>,
     callers: Callers,
     pgbench: Pgbench,
@@ -104,16 +109,17 @@ fn main() -> anyhow::Result<()> {
     let system = services.block_on(system)?;
     let outcome = load.block_on(async {
         tokio::select! {
-            outcome = measure(system, &options, &say) => outcome,
-            interrupt = tokio::signal::ctrl_c() => Err(interrupt.err().map_or_else(|| anyhow::anyhow!("interrupted"), Into::into)),
+            outcome = measure(&system, &options, &say) => outcome,
+            interrupted = interrupted() => interrupted.and_then(|()| bail!("interrupted")),
         }
     });
-    progress.finish_and_clear();
-    let (system, report) = outcome?;
+    progress.set_message("stopping");
     services.block_on(system.stop())?;
+    progress.finish_and_clear();
+    let report = outcome?;
     if let Some(path) = &options.json {
-        let file = std::fs::File::create(path)
-            .with_context(|| format!("cannot write {}", path.display()))?;
+        let file =
+            File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
         serde_json::to_writer_pretty(file, &report.json())?;
     }
     writeln!(std::io::stdout(), "{report}").context("cannot write to standard output")
@@ -126,17 +132,22 @@ fn runtime(name: &str) -> std::io::Result<Runtime> {
         .build()
 }
 
-async fn measure(
-    system: System,
-    options: &Options,
-    say: &dyn Fn(&str),
-) -> anyhow::Result<(System, Report)> {
+/// Returns when somebody ends the bench, so that its servers and data go with it.
+async fn interrupted() -> anyhow::Result<()> {
+    let mut terminated = signal(SignalKind::terminate())?;
+    tokio::select! {
+        interrupted = ctrl_c() => Ok(interrupted?),
+        _ = terminated.recv() => Ok(()),
+    }
+}
+
+async fn measure(system: &System, options: &Options, say: &dyn Fn(&str)) -> anyhow::Result<Report> {
     say("loading the data");
-    let firms = seed::load(&system).await?;
+    let firms = seed::load(system).await?;
     let first = firms.first().context("there is a firm")?;
     let bench = Bench {
-        callers: Callers::new(&system, &firms, options.clients)?,
-        pgbench: Pgbench::new(&system, first, options.clients, options.seconds)?,
+        callers: Callers::new(system, &firms, options.clients)?,
+        pgbench: Pgbench::new(system, first, options.clients, options.seconds)?,
         time: Duration::from_secs(options.seconds),
         firms,
         system,
@@ -150,7 +161,7 @@ async fn measure(
     }
     let title = format!(
         "{}; {} callers, {} rounds of {} s",
-        bench.system.description, options.clients, options.rounds, options.seconds
+        system.description, options.clients, options.rounds, options.seconds
     );
     let mut report = Report::new(title);
     for round in 1..=options.rounds {
@@ -176,5 +187,5 @@ async fn measure(
             relay::round(&bench, &mut report).await?;
         }
     }
-    Ok((bench.system, report))
+    Ok(report)
 }

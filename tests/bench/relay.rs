@@ -27,7 +27,7 @@ const LOOK: Duration = Duration::from_millis(10);
 const PATIENCE: Duration = Duration::from_mins(2);
 
 /// The relay, then the plain client.
-pub(crate) async fn round(bench: &Bench, report: &mut Report) -> anyhow::Result<()> {
+pub(crate) async fn round(bench: &Bench<'_>, report: &mut Report) -> anyhow::Result<()> {
     let firm = bench.firms.first().context("there is a firm")?;
     let client = connect(bench).await?;
     let mut admin = bench.system.admin().await?;
@@ -104,7 +104,7 @@ async fn relay(firm: &Firm, client: &Client, admin: &mut PgConnection) -> anyhow
 }
 
 /// The projects service's user: the one that may publish its events.
-async fn connect(bench: &Bench) -> anyhow::Result<Client> {
+async fn connect(bench: &Bench<'_>) -> anyhow::Result<Client> {
     let stack = &bench.system.deployment.stack;
     let options =
         ConnectOptions::with_credentials_file(stack.credentials_dir.join("projects.creds")).await?;

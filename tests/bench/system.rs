@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail, ensure};
 use catalyst::deployment::Deployment;
 use catalyst::services;
+use catalyst::stack::postgres::Postgres;
 use catalyst::stack::{NatsChoice, PostgresChoice, StackOptions};
 use kit::ctx::Clock;
 use kit::host::Host;
@@ -49,11 +50,7 @@ impl System {
             durable: true,
         };
         let deployment = Deployment::start(options, say).await?;
-        let postmaster = deployment
-            .stack
-            .postgres
-            .as_ref()
-            .and_then(|server| server.pid());
+        let postmaster = deployment.stack.postgres.as_ref().and_then(Postgres::pid);
         let postmaster = postmaster
             .context("the bench needs a server of its own: --postgres system or bundled")?;
 

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
+use kit::bus::BusError;
 use kit::host::StartError;
 use kit::settings::{
     DatabaseSettings, LogFormat, NatsSettings, Settings, SettingsError, TelemetrySettings,
@@ -251,11 +252,10 @@ fn exit_code(error: &anyhow::Error) -> u8 {
         }
         if let Some(start) = cause.downcast_ref::<StartError>() {
             return match start {
-                StartError::Settings(_) | StartError::Listen { .. } => EXIT_USAGE,
-                StartError::Bus(kit::bus::BusError::Settings(_)) => EXIT_USAGE,
-                StartError::Bus(
-                    kit::bus::BusError::Unsynced { .. } | kit::bus::BusError::TooOld { .. },
-                )
+                StartError::Settings(_)
+                | StartError::Listen { .. }
+                | StartError::Bus(BusError::Settings(_)) => EXIT_USAGE,
+                StartError::Bus(BusError::Unsynced { .. } | BusError::TooOld { .. })
                 | StartError::Pending(_)
                 | StartError::Isolation { .. }
                 | StartError::Permissions { .. } => EXIT_CONFIG,

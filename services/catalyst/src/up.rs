@@ -105,9 +105,9 @@ impl Progress {
         if let Some((message, since)) = done {
             let line = format!("  {message} ({:.1} s)", since.elapsed().as_secs_f64());
             if self.bar.is_hidden() {
-                output::note(&line)
+                output::note(&line);
             } else {
-                self.bar.println(line)
+                self.bar.println(line);
             }
         }
     }
@@ -161,7 +161,7 @@ async fn start(
     let stack = StackOptions {
         dir: dir.to_owned(),
         postgres: options.postgres.clone(),
-        nats: options.nats.clone(),
+        nats: options.nats,
         durable: true,
     };
     let deployment = Deployment::start(stack, &|message| progress.say(message)).await?;

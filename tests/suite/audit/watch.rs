@@ -37,7 +37,7 @@ async fn a_watch_goes_on_after_the_sequence_that_was_seen_and_repeats_nothing() 
 async fn a_watch_without_a_sequence_tells_only_of_what_comes() {
     let firm = Firm::new("Fresh").await;
     firm.creates_project("Apollo").await;
-    let before = records(&firm, 2).await.len();
+    let before = records(&firm, 2).await;
     let request = pb::WatchRecordsRequest::default();
     let mut watch = firm
         .audit()
@@ -52,7 +52,7 @@ async fn a_watch_without_a_sequence_tells_only_of_what_comes() {
         .expect("the stream goes on")
         .expect("a record");
     let first = next.record.expect("the record");
-    assert_eq!(first.sequence, i64::try_from(before).expect("a count") + 1);
+    assert!(before.iter().all(|record| record.sequence < first.sequence));
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! Changing entries.
+//! Changing entries that were recorded.
 
 use harness::Firm;
 use proto::projects::v1 as projects;
@@ -19,7 +19,7 @@ async fn internal_project(firm: &Firm) -> String {
     };
     let request = projects::UpdateProjectRequest {
         project: Some(project),
-        update_mask: mask(&["billable"]),
+        update_mask: Some(mask(&["billable"])),
         ..Default::default()
     };
     let updated = firm
@@ -101,7 +101,7 @@ async fn a_repeated_update_gets_the_first_answer() {
             note: "reviewed".to_owned(),
             ..entry
         }),
-        update_mask: mask(&["note"]),
+        update_mask: Some(mask(&["note"])),
         request_id: new_id(),
     };
     let first = scene

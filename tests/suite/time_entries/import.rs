@@ -426,6 +426,7 @@ async fn an_open_stream_ends_when_the_firm_is_suspended() {
         .expect("an answer");
     let request = tenants::SuspendTenantRequest {
         tenant_id: scene.firm.id.to_string(),
+        reason: "unpaid".to_owned(),
         ..Default::default()
     };
     Caller::operator()

@@ -24,9 +24,9 @@ fn new_id() -> String {
     Clock::system().new_uuid().to_string()
 }
 
-fn mask(paths: &[&str]) -> Option<FieldMask> {
+fn mask(paths: &[&str]) -> FieldMask {
     let paths = paths.iter().map(|path| (*path).to_owned()).collect();
-    Some(FieldMask { paths })
+    FieldMask { paths }
 }
 
 /// So many minutes after an instant.
@@ -154,7 +154,7 @@ async fn update(
 ) -> Result<pb::TimeEntry, Status> {
     let request = pb::UpdateTimeEntryRequest {
         time_entry: Some(entry),
-        update_mask: mask(paths),
+        update_mask: Some(mask(paths)),
         ..Default::default()
     };
     let updated = caller.time_entries().update_time_entry(request).await;

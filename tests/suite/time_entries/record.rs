@@ -83,6 +83,7 @@ async fn a_repeated_request_id_returns_the_entry_that_the_first_call_made() {
 #[tokio::test]
 async fn twenty_concurrent_calls_with_one_request_id_record_one_entry() {
     let scene = Scene::new().await;
+    scene.records(8).await;
     let id = new_id();
     let calls = (0..20).map(|_| create_as(&scene.firm, scene.hour(9), &id));
     let made = futures::future::join_all(calls).await;

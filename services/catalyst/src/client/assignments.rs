@@ -29,8 +29,8 @@ pub(crate) enum Command {
         #[arg(long, value_name = "DAY", value_parser = day)]
         from: String,
         /// The last day [default: open].
-        #[arg(long, value_name = "DAY", value_parser = day, default_value = "", hide_default_value = true)]
-        until: String,
+        #[arg(long, value_name = "DAY", value_parser = day)]
+        until: Option<String>,
         #[command(flatten)]
         repeatable: Repeatable,
     },
@@ -98,7 +98,7 @@ impl Command {
                     role: position,
                     allocation_percent: allocation,
                     start_date: from,
-                    end_date: until,
+                    end_date: until.unwrap_or_default(),
                     ..Default::default()
                 };
                 let request = pb::AssignConsultantRequest {

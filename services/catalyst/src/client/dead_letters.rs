@@ -86,7 +86,8 @@ async fn open(connection: &Connection) -> anyhow::Result<Stream> {
 async fn list(stream: &Stream, limit: usize) -> anyhow::Result<Vec<Letter>> {
     let state = &stream.cached_info().state;
     let mut letters = Vec::new();
-    for sequence in (state.first_sequence..=state.last_sequence).rev() {
+    // An empty stream counts from 0, where no message is.
+    for sequence in (state.first_sequence.max(1)..=state.last_sequence).rev() {
         if letters.len() == limit {
             break;
         }

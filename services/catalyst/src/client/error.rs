@@ -115,11 +115,11 @@ impl fmt::Display for Refused {
         {
             write!(f, "; request {id}")?;
         }
-        match status.code() {
-            Code::Unauthenticated => {
+        match reason(status).as_str() {
+            "UNAUTHENTICATED" => {
                 f.write_str(": bring a token of the deployment's issuer in CATALYST_TOKEN")?;
             }
-            Code::PermissionDenied => {
+            "PERMISSION_DENIED" => {
                 f.write_str("; `catalyst permissions` shows which role may")?;
             }
             _ => {}

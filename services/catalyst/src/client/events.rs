@@ -139,10 +139,7 @@ async fn tail(
             Some(message) = heard.next() => Line::read(&message).print(out)?,
             Some(event) = connection.events.recv() => match event {
                 Event::ServerError(error) => {
-                    return Err(Forbidden::new(format!(
-                        "NATS refuses this listener: {error}; it may hear its own tenant alone"
-                    ))
-                    .into());
+                    return Err(Forbidden::new(refusal(&error.to_string())).into());
                 }
                 Event::Disconnected => note("the connection to NATS is lost: events are missed until it is back"),
                 Event::SlowConsumer(_) => note("events come faster than they are shown: some are missed"),
@@ -150,6 +147,14 @@ async fn tail(
             },
             else => return Ok(()),
         }
+    }
+}
+
+fn refusal(error: &str) -> String {
+    if error.contains("Permissions Violation") {
+        format!("NATS refuses this listener: {error}; a tenant may hear itself alone")
+    } else {
+        format!("NATS cut this listener off: {error}; ask the operator for new credentials")
     }
 }
 

@@ -56,7 +56,7 @@ const OPERATOR: &str = "platform_operator";
 /// Where the deployment is, and as whom it is called. Every command takes these.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct ClientOptions {
-    /// Where gRPC is served [default: the running `catalyst up`, else <http://127.0.0.1:7400>].
+    /// Where gRPC is served [default: the running `catalyst up`, else http://127.0.0.1:7400].
     #[arg(long, env = "CATALYST_URL", global = true, help_heading = "Client")]
     url: Option<String>,
     /// File with the certificates (PEM) that an https URL is trusted by.

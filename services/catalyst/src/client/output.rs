@@ -25,15 +25,19 @@ pub(crate) trait Shown: Message + Name {
 }
 
 /// Where results go.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(crate) struct Output {
     json: bool,
+    stdout: io::Stdout,
 }
 
 impl Output {
     /// Tables, or JSON lines.
     pub(crate) fn new(json: bool) -> Self {
-        Self { json }
+        Self {
+            json,
+            stdout: io::stdout(),
+        }
     }
 
     /// Whether a program reads.
@@ -43,12 +47,12 @@ impl Output {
 
     /// A line of text as it is.
     pub(crate) fn line(&self, text: &str) -> anyhow::Result<()> {
-        print(text)
+        self.print(text)
     }
 
     /// Any value on one line.
     pub(crate) fn json(&self, value: &impl Serialize) -> anyhow::Result<()> {
-        print(&serde_json::to_string(value)?)
+        self.print(&serde_json::to_string(value)?)
     }
 
     /// One message, for people with a line for each column.
@@ -60,7 +64,7 @@ impl Output {
         for (column, cell) in M::COLUMNS.iter().zip(message.cells()) {
             table.add_row([(*column).to_owned(), printable(&cell)]);
         }
-        print(&table.trim_fmt())
+        self.print(&table.trim_fmt())
     }
 
     /// Messages, each a row or a line.
@@ -85,7 +89,16 @@ impl Output {
         for row in rows {
             table.add_row(row.iter().map(|cell| printable(cell)));
         }
-        print(&table.trim_fmt())
+        self.print(&table.trim_fmt())
+    }
+
+    fn print(&self, text: &str) -> anyhow::Result<()> {
+        let mut stdout = self.stdout.lock();
+        match writeln!(stdout, "{text}").and_then(|()| stdout.flush()) {
+            // Whoever read has seen enough, as in `catalyst audit list | head`: nothing is left to do.
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => std::process::exit(0),
+            written => written.context("cannot write to standard output"),
+        }
     }
 }
 
@@ -113,15 +126,6 @@ fn new_table() -> Table {
         .load_style(STYLE)
         .set_content_arrangement(ContentArrangement::Dynamic);
     table
-}
-
-fn print(text: &str) -> anyhow::Result<()> {
-    let mut stdout = io::stdout().lock();
-    match writeln!(stdout, "{text}").and_then(|()| stdout.flush()) {
-        // Whoever read has seen enough, as in `catalyst audit list | head`: nothing is left to do.
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => std::process::exit(0),
-        written => written.context("cannot write to standard output"),
-    }
 }
 
 #[cfg(test)]

@@ -36,11 +36,11 @@ pub(crate) enum Command {
         #[command(flatten)]
         scope: Scope,
         /// Only those worked on this day or later.
-        #[arg(long, value_name = "DAY", value_parser = day, default_value = "", hide_default_value = true)]
-        from: String,
+        #[arg(long, value_name = "DAY", value_parser = day)]
+        from: Option<String>,
         /// Only those worked before this day.
-        #[arg(long, value_name = "DAY", value_parser = day, default_value = "", hide_default_value = true)]
-        until: String,
+        #[arg(long, value_name = "DAY", value_parser = day)]
+        until: Option<String>,
         /// What to group by, separated by commas.
         #[arg(long, value_name = "GROUPS", value_delimiter = ',')]
         by: Vec<Dimension>,
@@ -223,28 +223,16 @@ impl Command {
                 limit,
             } => {
                 let (project_id, consultant_id) = scope.ids(&client).await?;
-                let group_by: Vec<i32> = by
-                    .iter()
-                    .map(|one| pb::SummaryDimension::from(*one).into())
-                    .collect();
-                let listed = pages(limit.count(), async |page_size, page_token| {
-                    let request = pb::SummarizeTimeEntriesRequest {
-                        page_size,
-                        page_token,
-                        project_id: project_id.clone(),
-                        consultant_id: consultant_id.clone(),
-                        from_date: from.clone(),
-                        until_date: until.clone(),
-                        group_by: group_by.clone(),
-                    };
-                    let page = answer(service.summarize_time_entries(request).await)?;
-                    Ok((page.rows, page.next_page_token))
-                });
-                let mut rows = listed.await?.told();
-                if !out.is_json() {
-                    name_groups(&client, &mut rows).await?;
-                }
-                return out.list(&rows);
+                let dimensions = by.into_iter().map(pb::SummaryDimension::from);
+                let request = pb::SummarizeTimeEntriesRequest {
+                    project_id,
+                    consultant_id,
+                    from_date: from.unwrap_or_default(),
+                    until_date: until.unwrap_or_default(),
+                    group_by: dimensions.map(Into::into).collect(),
+                    ..Default::default()
+                };
+                return summarize(&client, out, request, limit).await;
             }
             Self::Get { time_entry } => {
                 let request = pb::GetTimeEntryRequest {
@@ -298,6 +286,29 @@ impl Command {
         };
         out.one(&present(time_entry)?)
     }
+}
+
+async fn summarize(
+    client: &Client,
+    out: &Output,
+    request: pb::SummarizeTimeEntriesRequest,
+    limit: Limit,
+) -> anyhow::Result<()> {
+    let mut service = client.time_entries();
+    let listed = pages(limit.count(), async |page_size, page_token| {
+        let request = pb::SummarizeTimeEntriesRequest {
+            page_size,
+            page_token,
+            ..request.clone()
+        };
+        let page = answer(service.summarize_time_entries(request).await)?;
+        Ok((page.rows, page.next_page_token))
+    });
+    let mut rows = listed.await?.told();
+    if !out.is_json() {
+        name_groups(client, &mut rows).await?;
+    }
+    out.list(&rows)
 }
 
 impl Scope {

@@ -56,11 +56,9 @@ impl Lane {
                 return Err(Refused::from(status).into());
             }
             if !backoff.wait().await {
-                return Err(Unavailable::new(format!(
-                    "the server stayed away for too long ({}): start it, then repeat the same command; nothing is created twice",
-                    Refused::from(status)
-                ))
-                .into());
+                let problem =
+                    "the server stayed away for too long: start it, then repeat the command";
+                return Err(Unavailable::new(problem).into());
             }
         }
     }

@@ -9,6 +9,7 @@ mod entries;
 mod lane;
 mod tally;
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use futures::future::try_join_all;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 use proto::time_entries::v1 as pb;
 use tokio::sync::mpsc;
 
@@ -100,16 +101,10 @@ impl ImportOptions {
             .import(&client, source, survey.rows, nouns, &rejects_path)
             .await
             .context(
-                "the import stopped; what is stored stays, and a repeat of the command goes on",
+                "the import stopped; what is stored stays, and repeating the command creates nothing twice",
             )?;
         tally.check()?;
-        let report = Report {
-            tally,
-            made,
-            rejects_file: rejects,
-            seconds: started.elapsed().as_secs_f64(),
-        };
-        report.print(out)
+        Report::new(tally, made, rejects, started.elapsed()).print(out)
     }
 
     /// Reads the entries in a thread and stores them over the lanes; gives the counts and the rejects file.
@@ -125,7 +120,7 @@ impl ImportOptions {
         let rejects = Arc::new(Mutex::new(Rejects::create(rejects_path, file.header())?));
         let progress = progress(
             rows,
-            "{bar:40} {human_pos}/{human_len} rows, {per_sec}, {eta} left",
+            "{bar:40} {human_pos}/{human_len} rows, {rate}/s, {eta} left",
         );
         let mut senders = Vec::new();
         let mut lanes = Vec::new();

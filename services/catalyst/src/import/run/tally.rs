@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -73,14 +74,32 @@ impl Tally {
 #[serde(rename_all = "camelCase")]
 pub(super) struct Report {
     #[serde(flatten)]
-    pub(super) tally: Tally,
+    tally: Tally,
     /// Nouns that were not there before.
-    pub(super) made: Made,
-    pub(super) rejects_file: PathBuf,
-    pub(super) seconds: f64,
+    made: Made,
+    rejects_file: PathBuf,
+    seconds: f64,
+    /// Of those that the filter let through.
+    rows_per_second: f64,
 }
 
 impl Report {
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "a rate for people; files have fewer rows than a float has digits"
+    )]
+    pub(super) fn new(tally: Tally, made: Made, rejects_file: PathBuf, elapsed: Duration) -> Self {
+        let seconds = elapsed.as_secs_f64();
+        let rows = tally.read - tally.filtered;
+        Self {
+            tally,
+            made,
+            rejects_file,
+            seconds,
+            rows_per_second: rows as f64 / seconds.max(0.001),
+        }
+    }
+
     pub(super) fn print(&self, out: &Output) -> anyhow::Result<()> {
         if out.is_json() {
             return out.json(self);
@@ -112,22 +131,14 @@ impl Report {
         out.line(&format!(
             "\n{} h worked are stored ({} minutes)\n\
              new: {clients} clients, {projects} projects, {consultants} consultants, {assignments} assignments\n\
-             {:.1} s, {} rows a second\n\
+             {:.1} s, {:.0} rows a second\n\
              rejected rows are in {}",
             hours(tally.worked_minutes),
             tally.worked_minutes,
             self.seconds,
-            self.rows_per_second(),
+            self.rows_per_second,
             self.rejects_file.display(),
         ))
-    }
-
-    #[expect(
-        clippy::cast_precision_loss,
-        reason = "a rate for people; files have fewer rows than a float has digits"
-    )]
-    fn rows_per_second(&self) -> String {
-        format!("{:.0}", self.tally.read as f64 / self.seconds.max(0.001))
     }
 }
 
