@@ -206,8 +206,12 @@ async fn survey(source: Source) -> anyhow::Result<Survey> {
 
 /// A bar on standard error, if that is a terminal.
 fn progress(length: u64, template: &str) -> ProgressBar {
-    let style =
-        ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    let style = ProgressStyle::with_template(template)
+        .unwrap_or_else(|_| ProgressStyle::default_bar())
+        .with_key("rate", |state: &ProgressState, out: &mut dyn fmt::Write| {
+            // Written into memory, which takes it.
+            let _ = write!(out, "{:.0}", state.per_sec());
+        });
     let bar = ProgressBar::new(length).with_style(style);
     bar.enable_steady_tick(Duration::from_millis(200));
     bar
