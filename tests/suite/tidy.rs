@@ -17,15 +17,39 @@ use rules::{Crate, Source};
 const PURE: &[(&str, &[&str])] = &[
     (
         "audit",
-        &["attempt.rs", "chain.rs", "permissions.rs", "record.rs"],
+        &[
+            "alert.rs",
+            "attempt.rs",
+            "chain.rs",
+            "permissions.rs",
+            "record.rs",
+            "summary.rs",
+        ],
     ),
     ("consultants", &["consultant.rs", "permissions.rs"]),
     (
         "projects",
-        &["assignment.rs", "client.rs", "permissions.rs", "project.rs"],
+        &[
+            "assignment.rs",
+            "client.rs",
+            "consultant.rs",
+            "permissions.rs",
+            "project.rs",
+        ],
     ),
     ("tenants", &["permissions.rs", "tenant.rs"]),
-    ("time-entries", &["permissions.rs", "time_entry.rs"]),
+    (
+        "time-entries",
+        &[
+            "change.rs",
+            "import.rs",
+            "permissions.rs",
+            "reference.rs",
+            "span.rs",
+            "summary.rs",
+            "time_entry.rs",
+        ],
+    ),
 ];
 
 #[test]

@@ -51,6 +51,29 @@ impl Directory {
                 .is_some_and(|(state, _)| *state == TenantState::Active)
     }
 
+    /// Waits at most `limit` for a tenant that nothing is known of: one that was just created is on its way here.
+    pub(crate) async fn becomes_known(&self, tenant: TenantId, limit: Duration) {
+        let mut changes = self.changed.subscribe();
+        let known = async {
+            while !self.is_known(tenant) {
+                if changes.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        // Unknown to the end: then it is refused like a suspended one.
+        let _ = tokio::time::timeout(limit, known).await;
+    }
+
+    fn is_known(&self, tenant: TenantId) -> bool {
+        tenant == TenantId::PLATFORM
+            || self
+                .states
+                .read()
+                .unwrap_or_else(PoisonError::into_inner)
+                .contains_key(&tenant)
+    }
+
     /// Resolves once `tenant` is no longer active; for streams that stay open.
     pub async fn deactivated(&self, tenant: TenantId) {
         let mut changes = self.changed.subscribe();

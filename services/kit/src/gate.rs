@@ -26,6 +26,10 @@ use crate::security::SecurityLog;
 use crate::server::Called;
 use crate::token::{Principal, Verifier};
 
+/// How long a call of a tenant that this process has never heard of waits for the news of its creation, so that
+/// "create a tenant, at once call in its name" works.
+const NEWS: Duration = Duration::from_secs(1);
+
 /// Lets callers in.
 #[derive(Clone)]
 pub(crate) struct Gate {
@@ -177,6 +181,10 @@ impl Gate {
         actor: &Actor,
         method: &str,
     ) -> Result<(), Status> {
+        if self.directory.is_active(tenant) {
+            return Ok(());
+        }
+        self.directory.becomes_known(tenant, NEWS).await;
         if self.directory.is_active(tenant) {
             return Ok(());
         }

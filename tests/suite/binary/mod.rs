@@ -1,5 +1,6 @@
 //! The program as its users run it: started as a process, stopped by signals, spoken to by commands.
 
+mod import;
 mod program;
 mod refusals;
 mod trace;
