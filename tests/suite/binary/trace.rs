@@ -16,9 +16,12 @@ use tonic::{Request, Response, Status};
 
 use super::program::{Folder, Up};
 
-/// A collector that keeps the trace and the name of every span.
+/// The trace of a span, and its name.
+type Named = (Vec<u8>, String);
+
+/// A collector that keeps every span.
 #[derive(Clone, Default)]
-struct Collector(Arc<Mutex<Vec<(Vec<u8>, String)>>>);
+struct Collector(Arc<Mutex<Vec<Named>>>);
 
 #[tonic::async_trait]
 impl TraceService for Collector {

@@ -76,8 +76,8 @@ async fn touched(session: &mut PgConnection, statement: &str) -> u64 {
         Err(error) => {
             let code = error
                 .as_database_error()
-                .and_then(|error| error.code())
-                .map(|code| code.into_owned());
+                .and_then(sqlx::error::DatabaseError::code)
+                .map(std::borrow::Cow::into_owned);
             // insufficient_privilege, which a policy's refusal of a new row is as well
             assert_eq!(code.as_deref(), Some("42501"), "{statement}: {error}");
             0
@@ -224,7 +224,7 @@ async fn one_service_reaches_no_table_of_another() {
                 .await;
             let code = refused.err().and_then(|e| {
                 e.as_database_error()
-                    .and_then(|e| e.code().map(|c| c.into_owned()))
+                    .and_then(|e| e.code().map(std::borrow::Cow::into_owned))
             });
             assert_eq!(code.as_deref(), Some("42501"), "{schema}_app: {statement}");
         }
