@@ -119,6 +119,26 @@ async fn another_request_under_the_same_request_id_is_refused() {
 }
 
 #[tokio::test]
+async fn a_request_id_of_more_than_a_day_ago_is_a_new_one() {
+    use sqlx::Connection as _;
+    let firm = Firm::new("Acme").await;
+    let id = new_id();
+    let first = create(&firm, kim("K-1"), &id).await.expect("created");
+    let mut admin = sqlx::postgres::PgConnection::connect(&harness::world().postgres_admin_url)
+        .await
+        .expect("connected");
+    sqlx::query("update consultants.request set created_at = created_at - interval '25 hours' where tenant_id = $1")
+        .bind(firm.id.uuid())
+        .execute(&mut admin)
+        .await
+        .expect("the answer grows old");
+    let second = create(&firm, kim("K-2"), &id).await.expect("created anew");
+    assert_ne!(first.id, second.id);
+    let again = create(&firm, kim("K-2"), &id).await.expect("repeated");
+    assert_eq!(again, second);
+}
+
+#[tokio::test]
 async fn a_request_id_that_another_tenant_used_is_free() {
     let (own, other) = tokio::join!(Firm::new("Own"), Firm::new("Other"));
     let id = new_id();

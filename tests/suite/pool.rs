@@ -74,36 +74,33 @@ async fn two_thousand_cancelled_calls_leave_no_transaction_and_no_setting_behind
         "only {cancelled} calls were cancelled: the limits are too wide"
     );
 
-    // Both connections, borrowed at the same time: no transaction, no context.
-    let (mut first, mut second) = (
-        db.reader().await.expect("a connection"),
-        db.reader().await.expect("a connection"),
-    );
-    for session in [&mut first, &mut second] {
-        let (setting, rows): (Option<String>, i64) = sqlx::query_as(
-            "select nullif(current_setting('app.current_tenant_id', true), ''), (select count(*) from consultants.consultant)",
-        )
-        .fetch_one(&mut *session)
-        .await
-        .expect("the connection works");
-        assert_eq!((setting, rows), (None, 0));
-        // Outside a transaction `now()` is the statement's own time, so it moves between two statements.
-        let mut times: Vec<time::OffsetDateTime> = Vec::new();
-        for _ in 0..2 {
-            times.push(
-                sqlx::query_scalar("select now()")
-                    .fetch_one(&mut *session)
-                    .await
-                    .expect("the time"),
-            );
+    // Both connections, borrowed at the same time: no context, hence no row, and no transaction: there `now()` is the
+    // statement's own time, which moves between two statements.
+    let probe = "select nullif(current_setting('app.current_tenant_id', true), ''), \
+                 (select count(*) from consultants.consultant), now(), pg_sleep(0.05)::text, $1::uuid, $2::uuid";
+    let look = || db.read_one::<Found>(&contexts[0], probe, Uuid::nil());
+    for _ in 0..2 {
+        let (first, second) = tokio::join!(look(), look());
+        let (third, fourth) = tokio::join!(look(), look());
+        let mut times = std::collections::HashSet::new();
+        for found in [first, second, third, fourth] {
+            let (setting, rows, at, ..) = found.expect("the connection works").expect("a row");
+            assert_eq!((setting, rows), (None, 0));
+            times.insert(at);
         }
-        assert_ne!(
-            times.first(),
-            times.last(),
-            "the connection is inside a transaction"
-        );
+        assert_eq!(times.len(), 4, "a connection is inside a transaction");
     }
 }
+
+/// The context, the rows in sight and the time of a look at a connection.
+type Found = (
+    Option<String>,
+    i64,
+    time::OffsetDateTime,
+    String,
+    Uuid,
+    Uuid,
+);
 
 #[tokio::test]
 async fn a_call_whose_caller_hangs_up_is_carried_out_to_its_end() {

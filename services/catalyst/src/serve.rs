@@ -5,6 +5,7 @@ use std::time::Duration;
 use kit::ctx::Clock;
 use kit::host::{Build, Definition, Host};
 use kit::settings::{Settings, TelemetrySettings};
+use kit::telemetry::Telemetry;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// After this the process ends whatever is still running.
@@ -24,8 +25,18 @@ pub async fn run(
         stop_within(host.stop()).await
     }
     .await;
-    telemetry.flush().await;
+    flush(telemetry).await;
     outcome
+}
+
+/// Sends the last traces, if the collector takes them in time.
+pub async fn flush(telemetry: Telemetry) {
+    if tokio::time::timeout(Duration::from_secs(2), telemetry.flush())
+        .await
+        .is_err()
+    {
+        tracing::warn!("the last traces could not be sent in time");
+    }
 }
 
 /// Resolves with SIGTERM or Ctrl-C.

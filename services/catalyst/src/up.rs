@@ -147,9 +147,9 @@ pub async fn run(options: UpOptions, data_dir: &Path) -> anyhow::Result<()> {
     let stopped = serve::stop_within(host.stop()).await;
     // Gone from here on; a leftover of a killed process is overwritten by the next start.
     let _ = std::fs::remove_file(dir.join("running.json"));
-    deployment.stack.stop().await?;
-    telemetry.flush().await;
-    outcome.and(stopped)
+    let ended = deployment.stack.stop().await;
+    serve::flush(telemetry).await;
+    outcome.and(stopped).and(ended)
 }
 
 async fn start(

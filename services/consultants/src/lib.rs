@@ -19,11 +19,18 @@ use proto::consultants::v1::consultant_service_server::ConsultantServiceServer;
 pub const DEFINITION: Definition = Definition {
     name: "consultants",
     schema: "consultants",
-    migrations: &[(
-        100,
-        "consultant",
-        include_str!("../migrations/0100_consultant.sql"),
-    )],
+    migrations: &[
+        (
+            100,
+            "consultant",
+            include_str!("../migrations/0100_consultant.sql"),
+        ),
+        (
+            101,
+            "get_consultant",
+            include_str!("../migrations/0101_get_consultant.sql"),
+        ),
+    ],
     grpc_services: &[
         "catalyst.consultants.v1.ConsultantService",
         "catalyst.consultants.v1.ConsultantLookupService",

@@ -1,7 +1,7 @@
 //! Rows of consultants. Every statement names the tenant; decides nothing.
 
-use kit::Tx;
 use kit::money::Money;
+use kit::{Ctx, Db, Tx};
 use sqlx::FromRow;
 use time::OffsetDateTime;
 
@@ -88,16 +88,16 @@ pub(crate) async fn insert(tx: &mut Tx, consultant: &Consultant) -> Result<(), E
 }
 
 #[tracing::instrument(name = "db.consultant.get", skip_all, fields(consultant.id = %id))]
-pub(crate) async fn get(tx: &mut Tx, id: ConsultantId) -> Result<Option<Consultant>, Error> {
-    let row: Option<Row> = sqlx::query_as(
-        "select id, code, display_name, email, subject, job_title, weekly_capacity_minutes, cost_rate_minor, \
-                cost_rate_currency, bill_rate_minor, bill_rate_currency, active, version, created_at, updated_at \
-         from consultants.consultant where tenant_id = $1 and id = $2",
-    )
-    .bind(tx.tenant().uuid())
-    .bind(id)
-    .fetch_optional(&mut **tx)
-    .await?;
+pub(crate) async fn get(ctx: &Ctx, db: &Db, id: ConsultantId) -> Result<Option<Consultant>, Error> {
+    let row: Option<Row> = db
+        .read_one(
+            ctx,
+            "select id, code, display_name, email, subject, job_title, weekly_capacity_minutes, cost_rate_minor, \
+                    cost_rate_currency, bill_rate_minor, bill_rate_currency, active, version, created_at, updated_at \
+             from consultants.get_consultant($1, $2)",
+            id.uuid(),
+        )
+        .await?;
     Ok(row.map(Consultant::from))
 }
 

@@ -17,7 +17,7 @@ use secrecy::ExposeSecret;
 use sqlx::postgres::{
     PgConnectOptions, PgConnection, PgQueryResult, PgRow, PgStatement, PgTypeInfo,
 };
-use sqlx::{AssertSqlSafe, Either, Execute, Executor, Postgres, SqlStr};
+use sqlx::{AssertSqlSafe, Either, Execute, Executor, FromRow, Postgres, SqlStr};
 
 use crate::Error;
 use crate::ctx::Ctx;
@@ -29,6 +29,9 @@ use crate::pool::{Lease, Pool};
 use crate::settings::{DatabaseSettings, SettingsError, read_secret};
 use crate::tasks::Tasks;
 
+/// How long a server may stay silent. Longer than its own `statement_timeout` of 9 s, so that this counts only for one
+/// that has vanished: the kernel would wait a quarter of an hour for it.
+const STATEMENT_LIMIT: Duration = Duration::from_secs(10);
 /// How long a ROLLBACK of a dropped transaction may take before its connection is closed instead.
 const ROLLBACK_LIMIT: Duration = Duration::from_secs(2);
 
@@ -63,7 +66,7 @@ impl Db {
         // A typed UUID only: nothing that a caller wrote becomes part of a statement.
         let tenant = ctx.tenant();
         let statement: Arc<str> =
-            format!("begin; select set_config('app.current_tenant_id', '{tenant}', true)").into();
+            format!("begin; set local app.current_tenant_id = '{tenant}'").into();
         let lease = self.pool.open(statement).await?;
         Ok(Tx {
             session: Session::new(lease, self.tasks.clone(), true),
@@ -74,9 +77,31 @@ impl Db {
         })
     }
 
-    /// A connection without a tenant for reads by a database function that takes the tenant, sets the context and
-    /// reads, all in one round trip. A statement that reaches a table by itself sees no rows: it fails closed.
-    pub async fn reader(&self) -> Result<Session, Error> {
+    /// Reads at most one row of the context's tenant in one round trip, for hot reads: `sql` selects from a database
+    /// function that takes the tenant as `$1` and `id` as `$2`, sets the context and reads under it.
+    /// Outside such a function a table shows no row: it fails closed. (Measured: half again as many calls a second as
+    /// begin, select and rollback, for two thirds of the processor time; the simple protocol with literals saves the
+    /// round trips too, and spends what it saves on planning every call.)
+    pub async fn read_one<R>(
+        &self,
+        ctx: &Ctx,
+        sql: &'static str,
+        id: uuid::Uuid,
+    ) -> Result<Option<R>, Error>
+    where
+        R: for<'r> FromRow<'r, PgRow> + Send + Unpin,
+    {
+        let mut session = self.reader().await?;
+        let row = sqlx::query_as(sql)
+            .bind(ctx.tenant().uuid())
+            .bind(id)
+            .fetch_optional(&mut session)
+            .await?;
+        Ok(row)
+    }
+
+    /// A connection without a tenant, for statements that set it themselves.
+    pub(crate) async fn reader(&self) -> Result<Session, Error> {
         let lease = self.pool.acquire().await?;
         Ok(Session::new(lease, self.tasks.clone(), false))
     }
@@ -216,7 +241,7 @@ impl Tx {
                 "a claimed request_id was committed without an answer",
             ));
         }
-        self.session.end("commit").await?;
+        self.session.commit().await?;
         if wakes {
             self.db.wake.wake();
         }
@@ -244,7 +269,7 @@ pub struct ExemptTx {
 impl ExemptTx {
     /// Commits.
     pub async fn commit(mut self) -> Result<(), Error> {
-        self.session.end("commit").await
+        self.session.commit().await
     }
 }
 
@@ -260,8 +285,44 @@ pub struct Session {
     lease: Option<Lease>,
     tasks: Tasks,
     in_transaction: bool,
+    state: State,
+}
+
+/// What is known of a connection in use.
+#[derive(Clone, Copy, Debug, Default)]
+struct State {
     /// A statement was sent and its end not seen: cancelled, or failed below the protocol.
     in_flight: bool,
+    /// The connection itself failed, so that others to the same server are suspect.
+    dead: bool,
+    /// A statement failed: PostgreSQL would answer COMMIT with a rollback, and no error.
+    aborted: bool,
+}
+
+impl State {
+    fn begin(&mut self) {
+        self.in_flight = true;
+    }
+
+    fn end(&mut self) {
+        self.in_flight = false;
+    }
+
+    fn fail(&mut self, error: &sqlx::Error) {
+        match error {
+            sqlx::Error::Database(_) => {
+                self.in_flight = false;
+                self.aborted = true;
+            }
+            sqlx::Error::RowNotFound | sqlx::Error::ColumnDecode { .. } => self.in_flight = false,
+            _ => self.dead = true,
+        }
+    }
+}
+
+/// What the driver reports for a server that no longer answers.
+fn silence() -> sqlx::Error {
+    sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())
 }
 
 impl Session {
@@ -270,19 +331,28 @@ impl Session {
             lease: Some(lease),
             tasks,
             in_transaction,
-            in_flight: false,
+            state: State::default(),
         }
     }
 
-    /// Ends the transaction with `statement` and returns the connection, or closes it when the end is not confirmed.
-    async fn end(&mut self, statement: &'static str) -> Result<(), Error> {
-        self.in_flight = true;
-        let outcome = match self.lease.as_mut() {
-            Some(lease) => sqlx::raw_sql(statement).execute(lease.connection()).await,
-            None => Err(sqlx::Error::WorkerCrashed),
-        };
-        outcome?;
-        self.in_flight = false;
+    /// Commits and returns the connection, or closes it when the end is not confirmed.
+    async fn commit(&mut self) -> Result<(), Error> {
+        if self.state.aborted {
+            return Err(Error::internal("a commit after a statement that failed"));
+        }
+        let (connection, state) = self.connection();
+        state.begin();
+        let commit = sqlx::raw_sql("commit").execute(connection);
+        let outcome = tokio::time::timeout(STATEMENT_LIMIT, commit)
+            .await
+            .unwrap_or_else(|_| Err(silence()));
+        if let Err(error) = outcome {
+            state.fail(&error);
+            // A refused commit has ended the transaction.
+            self.in_transaction = self.state.in_flight;
+            return Err(error.into());
+        }
+        state.end();
         self.in_transaction = false;
         if let Some(lease) = self.lease.take() {
             lease.give_back();
@@ -290,9 +360,9 @@ impl Session {
         Ok(())
     }
 
-    fn connection(&mut self) -> (&mut PgConnection, &mut bool) {
+    fn connection(&mut self) -> (&mut PgConnection, &mut State) {
         match self.lease.as_mut() {
-            Some(lease) => (lease.connection(), &mut self.in_flight),
+            Some(lease) => (lease.connection(), &mut self.state),
             None => unreachable!("the lease is taken only by the end of the scope"),
         }
     }
@@ -303,8 +373,11 @@ impl Drop for Session {
         let Some(mut lease) = self.lease.take() else {
             return;
         };
-        if self.in_flight {
-            lease.discard();
+        if self.state.in_flight {
+            // Dropped, this one connection closes; the others only if it was the server that failed.
+            if self.state.dead {
+                lease.discard();
+            }
             return;
         }
         if !self.in_transaction {
@@ -321,14 +394,6 @@ impl Drop for Session {
     }
 }
 
-/// Whether the server answered, so that the connection is in a known state.
-fn is_answer(error: &sqlx::Error) -> bool {
-    matches!(
-        error,
-        sqlx::Error::Database(_) | sqlx::Error::RowNotFound | sqlx::Error::ColumnDecode { .. }
-    )
-}
-
 impl<'c> Executor<'c> for &'c mut Session {
     type Database = Postgres;
 
@@ -340,15 +405,22 @@ impl<'c> Executor<'c> for &'c mut Session {
         'c: 'e,
         E: 'q + Execute<'q, Postgres>,
     {
-        let (connection, in_flight) = self.connection();
-        *in_flight = true;
+        let (connection, state) = self.connection();
+        state.begin();
         let mut results = connection.fetch_many(query);
+        let mut limit = Box::pin(tokio::time::sleep(STATEMENT_LIMIT));
         futures::stream::poll_fn(move |cx| {
             let next = results.poll_next_unpin(cx);
             match &next {
-                Poll::Ready(None) => *in_flight = false,
-                Poll::Ready(Some(Err(error))) if is_answer(error) => *in_flight = false,
-                _ => {}
+                Poll::Ready(None) => state.end(),
+                Poll::Ready(Some(Err(error))) => state.fail(error),
+                Poll::Ready(Some(Ok(_))) => {}
+                Poll::Pending => {
+                    if limit.poll_unpin(cx).is_ready() {
+                        state.dead = true;
+                        return Poll::Ready(Some(Err(silence())));
+                    }
+                }
             }
             next
         })
@@ -364,10 +436,14 @@ impl<'c> Executor<'c> for &'c mut Session {
         E: 'q + Execute<'q, Postgres>,
     {
         async move {
-            let (connection, in_flight) = self.connection();
-            *in_flight = true;
-            let result = connection.fetch_optional(query).await;
-            *in_flight = result.as_ref().is_err_and(|error| !is_answer(error));
+            let (connection, state) = self.connection();
+            state.begin();
+            let found = tokio::time::timeout(STATEMENT_LIMIT, connection.fetch_optional(query));
+            let result = found.await.unwrap_or_else(|_| Err(silence()));
+            match &result {
+                Ok(_) => state.end(),
+                Err(error) => state.fail(error),
+            }
             result
         }
         .boxed()

@@ -6,7 +6,7 @@
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use prost_reflect::DescriptorPool;
@@ -33,7 +33,7 @@ use crate::relay::Relay;
 use crate::security::SecurityLog;
 use crate::server::{self, CallLayer};
 use crate::settings::{Settings, SettingsError};
-use crate::start::{add_reflection, check_database, hear_wakes, keep_small, streaming_methods};
+use crate::start::{Methods, add_reflection, check_database, hear_wakes, keep_small};
 use crate::subscriber::{Consuming, Subscriber, Subscription};
 use crate::tasks::Tasks;
 use crate::token::Verifier;
@@ -205,7 +205,7 @@ impl Host {
             background: Tasks::new(),
         };
         let mut routes = Routes::new(health_service);
-        let mut streaming = Vec::new();
+        let mut methods = Methods::outside_the_contract();
         for (definition, build) in services {
             match host
                 .start_service(settings, definition, build, address, &clock)
@@ -215,7 +215,7 @@ impl Host {
                     let router = std::mem::take(routes.axum_router_mut())
                         .merge(app.into_axum_router().reset_fallback());
                     *routes.axum_router_mut() = router;
-                    streaming.extend(streaming_methods(definition.grpc_services));
+                    methods.add(definition.grpc_services);
                 }
                 Err(error) => {
                     host.stop().await;
@@ -226,7 +226,7 @@ impl Host {
         if settings.listen.reflection {
             routes = add_reflection(routes);
         }
-        host.serve(listener, admin_listener, routes, streaming, registry);
+        host.serve(listener, admin_listener, routes, methods, registry);
         for service in &host.serving {
             host.health
                 .set_service_status(*service, ServingStatus::Serving)
@@ -334,6 +334,7 @@ impl Host {
                 tasks: self.subscribers.clone(),
                 contract: contract.clone(),
                 sql: Arc::clone(&sql),
+                failures: Mutex::default(),
             };
             self.subscribers.spawn(consuming.run());
         }
@@ -352,11 +353,12 @@ impl Host {
     ) -> Result<(), StartError> {
         let role = format!("{}_relay", definition.schema);
         let db = ExemptDb::new(&settings.database, &role, 1, self.background.clone())?;
+        let heard = Wake::default();
         if stream == Stream::Domain {
             self.background.spawn(hear_wakes(
                 bus.clone(),
                 definition.name,
-                wake.clone(),
+                heard.clone(),
                 self.background.clone(),
             ));
         }
@@ -364,6 +366,7 @@ impl Host {
             db,
             bus.clone(),
             wake,
+            heard,
             self.background.clone(),
             clock,
             definition.name,
@@ -379,10 +382,10 @@ impl Host {
         listener: TcpListener,
         admin_listener: TcpListener,
         routes: Routes,
-        streaming: Vec<String>,
+        methods: Methods,
         registry: prometheus::Registry,
     ) {
-        let layer = CallLayer::new(self.calls.clone(), streaming);
+        let layer = CallLayer::new(self.calls.clone(), methods);
         let stop = self.stop_servers.clone();
         self.servers.spawn(async move {
             let incoming =
@@ -420,6 +423,12 @@ impl Host {
         if !self.servers.is_stopping() {
             tokio::time::sleep(NOTICE).await;
         }
+        // Without its status a health watch ends, and does not hold the drain.
+        let mut health = self.health.clone();
+        health.clear_service_status("").await;
+        for service in &self.serving {
+            health.clear_service_status(service).await;
+        }
         self.stop_servers.cancel();
         let drained = self.servers.stop(DRAIN).await;
         let ended = self.calls.stop(Duration::from_secs(1)).await;
@@ -429,7 +438,9 @@ impl Host {
             );
         }
         self.subscribers.stop(Duration::from_millis(1_500)).await;
-        self.background.stop(Duration::from_millis(1_500)).await;
+        if !self.background.stop(Duration::from_millis(1_500)).await {
+            tracing::warn!("some tasks were still running at the end of the stop");
+        }
         tracing::info!("stopped");
     }
 }

@@ -60,17 +60,22 @@ impl OutboxSql {
                  on conflict (tenant_id, event_id) do nothing returning event_id"
             )
             .into(),
-            // Answers older than a day go with the next claim of their tenant, a few at a time.
+            // An answer is good for a day: an older one under the same id is claimed anew, others of the tenant go a
+            // few at a time, passing over those that another claim is removing.
             claim_request: format!(
                 "with expired as ( \
                      delete from {schema}.request where tenant_id = $1 and (actor, request_id) in ( \
                          select actor, request_id from {schema}.request \
                          where tenant_id = $1 and created_at < $6 - interval '24 hours' \
-                         order by created_at limit 50) \
+                           and (actor, request_id) <> ($2, $3) \
+                         order by created_at limit 50 for update skip locked) \
                  ) \
-                 insert into {schema}.request (tenant_id, actor, request_id, method, body_hash, created_at) \
+                 insert into {schema}.request as r (tenant_id, actor, request_id, method, body_hash, created_at) \
                  values ($1, $2, $3, $4, $5, $6) \
-                 on conflict (tenant_id, actor, request_id) do nothing"
+                 on conflict (tenant_id, actor, request_id) do update \
+                     set method = excluded.method, body_hash = excluded.body_hash, answer = null, \
+                         created_at = excluded.created_at \
+                     where r.created_at < $6 - interval '24 hours'"
             )
             .into(),
             read_request: format!(

@@ -104,10 +104,10 @@ impl Pool {
         let mut retried = false;
         loop {
             let mut lease = self.acquire().await?;
-            match sqlx::raw_sql(AssertSqlSafe(Arc::clone(&statement)))
-                .execute(lease.connection())
-                .await
-            {
+            let begin = sqlx::raw_sql(AssertSqlSafe(Arc::clone(&statement)));
+            let begun = tokio::time::timeout(ACQUIRE_LIMIT, begin.execute(lease.connection()));
+            let silence = || sqlx::Error::Io(std::io::ErrorKind::TimedOut.into());
+            match begun.await.unwrap_or_else(|_| Err(silence())) {
                 Ok(_) => return Ok(lease),
                 Err(error) if !retried && is_dead(&error) => {
                     lease.discard();

@@ -39,6 +39,7 @@ pub(crate) struct Relay {
     db: ExemptDb,
     bus: Bus,
     wake: Wake,
+    heard: Wake,
     tasks: Tasks,
     service: &'static str,
     noun: &'static str,
@@ -66,6 +67,7 @@ impl Relay {
         db: ExemptDb,
         bus: Bus,
         wake: Wake,
+        heard: Wake,
         tasks: Tasks,
         clock: &Clock,
         service: &'static str,
@@ -104,6 +106,7 @@ impl Relay {
             db,
             bus,
             wake,
+            heard,
             tasks,
             service,
             noun: schema,
@@ -144,11 +147,13 @@ impl Relay {
         tokio::select! {
             () = self.tasks.stopping() => {}
             () = self.wake.woken() => {}
+            () = self.heard.woken() => {}
             () = tokio::time::sleep(POLL) => {}
         }
     }
 
-    /// Another replica holds the lease: pass wake-ups on to it.
+    /// Another replica holds the lease: pass the wake-ups of this process on to it. Those that were heard are not
+    /// passed on again, or standby relays would wake each other for ever.
     async fn stand_by(&self) {
         tokio::select! {
             () = self.tasks.stopping() => {}

@@ -120,38 +120,29 @@ impl SecurityLog {
 
     /// Counts a refusal that no verified tenant stands behind.
     pub fn count_unverified(&self, source: Option<IpAddr>, failure: AuthenticationFailure) {
-        let mut tallies = self
-            .unverified
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let known = tallies.contains_key(&(source, failure));
-        let source = if known || tallies.len() < SOURCES {
-            source
-        } else {
-            None
-        };
-        let first = self.clock.now();
-        tallies
-            .entry((source, failure))
-            .or_insert(Tally { count: 0, first })
-            .count += 1;
+        keep(
+            &self.unverified,
+            (source, failure),
+            (None, failure),
+            self.one(),
+        );
     }
 
     /// Counts a call of a verified tenant that was refused for its rate; written as one event per second.
     pub fn count_limited(&self, tenant: TenantId, actor: &Actor, method: &'static str) {
-        let mut tallies = self.limited.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = (tenant, actor.clone(), method);
-        let key = if tallies.len() < SOURCES || tallies.contains_key(&key) {
-            key
-        } else {
-            // Too many distinct callers in this second: the tenant alone is told.
-            (tenant, Actor::User(String::new()), method)
-        };
+        // With too many distinct callers in one second the tenant alone is told.
+        let crowd = (tenant, Actor::User(String::new()), method);
+        keep(
+            &self.limited,
+            (tenant, actor.clone(), method),
+            crowd,
+            self.one(),
+        );
+    }
+
+    fn one(&self) -> Tally {
         let first = self.clock.now();
-        tallies
-            .entry(key)
-            .or_insert(Tally { count: 0, first })
-            .count += 1;
+        Tally { count: 1, first }
     }
 
     async fn write_tallies(&self) {
@@ -160,9 +151,9 @@ impl SecurityLog {
     }
 
     async fn write_limited(&self) {
-        let tallies =
-            std::mem::take(&mut *self.limited.lock().unwrap_or_else(PoisonError::into_inner));
-        for ((tenant, actor, method), tally) in tallies {
+        let tallies = take(&self.limited);
+        // All at once: the writer commits them in groups.
+        let written = tallies.into_iter().map(async |((tenant, actor, method), tally)| {
             let event = RateLimited {
                 severity: Severity::Low.into(),
                 count: tally.count,
@@ -171,24 +162,16 @@ impl SecurityLog {
             };
             if let Err(error) = self.record(tenant, actor.clone(), &event).await {
                 tracing::warn!(error = %crate::error::chain(&error), "a count of refused calls could not be written and is kept");
-                let mut kept = self.limited.lock().unwrap_or_else(PoisonError::into_inner);
-                keep(
-                    kept.entry((tenant, actor, method))
-                        .or_insert(Tally { count: 0, ..tally }),
-                    tally,
-                );
+                let nobody = (tenant, Actor::User(String::new()), method);
+                keep(&self.limited, (tenant, actor, method), nobody, tally);
             }
-        }
+        });
+        futures::future::join_all(written).await;
     }
 
     async fn write_unverified(&self) {
-        let tallies = std::mem::take(
-            &mut *self
-                .unverified
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner),
-        );
-        for ((source, failure), tally) in tallies {
+        let tallies = take(&self.unverified);
+        let written = tallies.into_iter().map(async |((source, failure), tally)| {
             let severity = match failure {
                 AuthenticationFailure::BadSignature | AuthenticationFailure::UnknownKey => {
                     Severity::Medium
@@ -204,29 +187,30 @@ impl SecurityLog {
                 count: tally.count,
                 window_start: Some(fields::timestamp(tally.first)),
             };
-            if let Err(error) = self
-                .record(TenantId::NONE, Actor::User(String::new()), &event)
-                .await
-            {
+            let nobody = Actor::User(String::new());
+            if let Err(error) = self.record(TenantId::NONE, nobody, &event).await {
                 tracing::warn!(error = %crate::error::chain(&error), "a count of refused tokens could not be written and is kept");
-                let mut kept = self
-                    .unverified
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner);
-                keep(
-                    kept.entry((source, failure))
-                        .or_insert(Tally { count: 0, ..tally }),
-                    tally,
-                );
+                keep(&self.unverified, (source, failure), (None, failure), tally);
             }
-        }
+        });
+        futures::future::join_all(written).await;
     }
 }
 
-/// Adds a tally that could not be written to the one that has begun since.
-fn keep(current: &mut Tally, unwritten: Tally) {
-    current.count += unwritten.count;
-    current.first = current.first.min(unwritten.first);
+/// The counts so far, which begin anew.
+fn take<K>(tallies: &Tallies<K>) -> HashMap<K, Tally> {
+    std::mem::take(&mut *tallies.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+/// Adds a count to its entry, or to the one of `crowd` when there are too many entries.
+fn keep<K: Eq + std::hash::Hash>(tallies: &Tallies<K>, key: K, crowd: K, tally: Tally) {
+    let mut tallies = tallies.lock().unwrap_or_else(PoisonError::into_inner);
+    let has_room = tallies.len() < SOURCES || tallies.contains_key(&key);
+    let current = tallies
+        .entry(if has_room { key } else { crowd })
+        .or_insert(Tally { count: 0, ..tally });
+    current.count += tally.count;
+    current.first = current.first.min(tally.first);
 }
 
 async fn flush_tallies(log: SecurityLog, tasks: Tasks) {
@@ -241,6 +225,19 @@ async fn write(db: Db, sql: Arc<OutboxSql>, wake: Wake, mut entries: mpsc::Recei
     let mut group = Vec::with_capacity(GROUP);
     while entries.recv_many(&mut group, GROUP).await > 0 {
         let outcome = write_group(&db, &sql, &group).await.map_err(Arc::new);
+        let is_of_one = matches!(
+            outcome.as_ref().map_err(AsRef::as_ref),
+            Err(error) if !matches!(error, Error::Unavailable { .. } | Error::Collision(_))
+        );
+        if is_of_one && group.len() > 1 {
+            // One event that cannot be stored must not take the others with it.
+            for entry in group.drain(..) {
+                let one = write_group(&db, &sql, std::slice::from_ref(&entry)).await;
+                let _ = entry.written.send(one.map_err(Arc::new));
+            }
+            wake.wake();
+            continue;
+        }
         if outcome.is_ok() {
             wake.wake();
         }

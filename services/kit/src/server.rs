@@ -20,6 +20,7 @@ use tower::{Layer, Service};
 use tracing::Instrument;
 
 use crate::error::Verdict;
+use crate::start::Methods;
 use crate::tasks::Tasks;
 use crate::telemetry::{self, METRICS};
 
@@ -46,16 +47,15 @@ pub struct Called {
 pub(crate) struct CallLayer {
     tasks: Tasks,
     permits: Arc<tokio::sync::Semaphore>,
-    /// Full names of RPCs that stream; their deadline does not bound the stream.
-    streaming: Arc<[String]>,
+    methods: Arc<Methods>,
 }
 
 impl CallLayer {
-    pub(crate) fn new(tasks: Tasks, streaming: Vec<String>) -> Self {
+    pub(crate) fn new(tasks: Tasks, methods: Methods) -> Self {
         Self {
             tasks,
             permits: Arc::new(tokio::sync::Semaphore::new(MAX_CALLS)),
-            streaming: streaming.into(),
+            methods: Arc::new(methods),
         }
     }
 }
@@ -114,7 +114,8 @@ where
             peer: peer.map(|peer: SocketAddr| peer.ip()),
         });
 
-        let span = tracing::info_span!("rpc", otel.kind = "server", otel.name = %method, rpc.method = %method, tenant.id = tracing::field::Empty);
+        let label: Arc<str> = self.layer.methods.label(&method).into();
+        let span = tracing::info_span!("rpc", otel.kind = "server", otel.name = %label, rpc.method = %label);
         telemetry::set_parent(
             &span,
             request
@@ -122,13 +123,16 @@ where
                 .get("traceparent")
                 .and_then(|value| value.to_str().ok()),
         );
-        let streams = self.layer.streaming.iter().any(|name| **name == *method);
-        let limit = (!streams).then(|| deadline(request.headers()));
-        if limit.is_some_and(|limit| limit.is_zero()) {
+        let limit = deadline(request.headers());
+        if limit.is_zero() {
             // Work whose caller no longer waits is not begun.
             return Box::pin(async move { Ok(too_late()) });
         }
-        let deadline = limit.map(|limit| tokio::time::Instant::now() + limit);
+        // For a stream this bounds the answer's head; what flows afterwards is the handler's to bound.
+        let deadline = tokio::time::Instant::now() + limit;
+        if !self.layer.methods.is_client_streaming(&method) {
+            request = request.map(|body| Body::new(Until::new(body, deadline)));
+        }
 
         let answer = self.inner.call(request);
         let running = self.layer.tasks.spawn(
@@ -140,14 +144,10 @@ where
             .instrument(span),
         );
         Box::pin(async move {
-            let joined = match deadline {
-                None => Ok(running.await),
-                Some(deadline) => tokio::time::timeout_at(deadline, running).await,
-            };
-            let response = match joined {
+            let response = match tokio::time::timeout_at(deadline, running).await {
                 Ok(Ok(Ok(response))) => response,
                 Ok(Err(panicked)) => {
-                    tracing::error!(rpc.method = %method, error = %panicked, "a call ended by a panic");
+                    tracing::error!(rpc.method = %label, error = %panicked, "a call ended by a panic");
                     let message = "internal error";
                     Verdict::new(Code::Internal, ErrorReason::Internal, message)
                         .into_status()
@@ -160,10 +160,51 @@ where
                 .map_or(0, |status| status.code() as i32);
             METRICS.rpc_duration.record(
                 started.elapsed().as_secs_f64(),
-                &telemetry::rpc_attributes(&method, code),
+                &telemetry::rpc_attributes(&label, code),
             );
             Ok(response)
         })
+    }
+}
+
+/// A request body that ends with an error at the deadline. The server reads it within the call's task, so a caller
+/// that never finishes its request would otherwise hold the task and its place for as long as its connection lives.
+struct Until {
+    body: Body,
+    end: Pin<Box<tokio::time::Sleep>>,
+}
+
+impl Until {
+    fn new(body: Body, deadline: tokio::time::Instant) -> Self {
+        Self {
+            body,
+            end: Box::pin(tokio::time::sleep_until(deadline)),
+        }
+    }
+}
+
+impl http_body::Body for Until {
+    type Data = bytes::Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<bytes::Bytes>, Status>>> {
+        if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) {
+            return Poll::Ready(frame);
+        }
+        std::task::ready!(self.end.as_mut().poll(cx));
+        let late = Status::deadline_exceeded("the request did not arrive within its deadline");
+        Poll::Ready(Some(Err(late)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        self.body.size_hint()
     }
 }
 
@@ -245,5 +286,44 @@ mod tests {
         assert_eq!(of("1H"), MAX_DEADLINE);
         assert_eq!(of("123456789S"), MAX_DEADLINE);
         assert_eq!(of("nonsense"), MAX_DEADLINE);
+    }
+
+    /// A body of which nothing comes.
+    struct Silent;
+
+    impl http_body::Body for Silent {
+        type Data = bytes::Bytes;
+        type Error = Status;
+        fn poll_frame(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<http_body::Frame<bytes::Bytes>, Status>>> {
+            Poll::Pending
+        }
+    }
+
+    #[tokio::test]
+    async fn a_request_that_never_ends_is_given_up_at_its_deadline() {
+        let deadline = tokio::time::Instant::now() + Duration::from_millis(20);
+        let mut body = Box::pin(Until::new(Body::new(Silent), deadline));
+        let frame = std::future::poll_fn(|cx| http_body::Body::poll_frame(body.as_mut(), cx)).await;
+        let error = frame.unwrap().unwrap_err();
+        assert_eq!(error.code(), Code::DeadlineExceeded);
+    }
+
+    #[test]
+    fn a_path_that_is_not_served_makes_no_label_of_its_own() {
+        let mut methods = Methods::outside_the_contract();
+        methods.add(&["catalyst.projects.v1.ProjectService"]);
+        let known = "catalyst.projects.v1.ProjectService/GetProject";
+        assert_eq!(methods.label(known), known);
+        assert_eq!(
+            methods.label("grpc.health.v1.Health/Check"),
+            "grpc.health.v1.Health/Check"
+        );
+        assert_eq!(
+            methods.label("catalyst.projects.v1.ProjectService/Steal"),
+            "unknown"
+        );
     }
 }

@@ -1,5 +1,6 @@
 //! What a service checks before it serves, and the small tasks that run beside it.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -77,24 +78,59 @@ pub(crate) async fn keep_small(limiter: Arc<Limiter>, db: Db, service: &'static 
     }
 }
 
-/// RPCs of the contract that stream in either direction.
-pub(crate) fn streaming_methods(grpc_services: &[&str]) -> Vec<String> {
-    let Ok(pool) = DescriptorPool::decode(proto::DESCRIPTOR_SET) else {
-        return Vec::new();
-    };
-    let mut found = vec!["grpc.health.v1.Health/Watch".to_owned()];
-    for service in grpc_services
-        .iter()
-        .filter_map(|name| pool.get_service_by_name(name))
-    {
-        for method in service
-            .methods()
-            .filter(|method| method.is_client_streaming() || method.is_server_streaming())
-        {
-            found.push(format!("{}/{}", service.full_name(), method.name()));
+/// The RPCs that this process serves, by their full names.
+#[derive(Debug)]
+pub(crate) struct Methods {
+    known: HashSet<String>,
+    /// Those whose request is a stream: its end is not awaited before the call is answered.
+    client_streaming: HashSet<String>,
+}
+
+impl Methods {
+    /// Health and reflection.
+    pub(crate) fn outside_the_contract() -> Self {
+        let reflection = ["v1", "v1alpha"].map(|version| {
+            format!("grpc.reflection.{version}.ServerReflection/ServerReflectionInfo")
+        });
+        let health = ["Check", "Watch", "List"].map(|name| format!("grpc.health.v1.Health/{name}"));
+        Self {
+            known: health.into_iter().chain(reflection.clone()).collect(),
+            client_streaming: reflection.into_iter().collect(),
         }
     }
-    found
+
+    /// Those of a service of the contract.
+    pub(crate) fn add(&mut self, grpc_services: &[&str]) {
+        let Ok(pool) = DescriptorPool::decode(proto::DESCRIPTOR_SET) else {
+            return;
+        };
+        for service in grpc_services
+            .iter()
+            .filter_map(|name| pool.get_service_by_name(name))
+        {
+            for method in service.methods() {
+                let name = format!("{}/{}", service.full_name(), method.name());
+                if method.is_client_streaming() {
+                    self.client_streaming.insert(name.clone());
+                }
+                self.known.insert(name);
+            }
+        }
+    }
+
+    /// The name for logs, spans and labels: what is not served has one name, since anyone may make up others.
+    pub(crate) fn label<'a>(&self, method: &'a str) -> &'a str {
+        if self.known.contains(method) {
+            method
+        } else {
+            "unknown"
+        }
+    }
+
+    /// Whether the request is a stream.
+    pub(crate) fn is_client_streaming(&self, method: &str) -> bool {
+        self.client_streaming.contains(method)
+    }
 }
 
 /// Adds server reflection, in the current form and in the one that older tools speak.

@@ -4,12 +4,14 @@
 //! commit; then all are acknowledged, the last one doubly. A group that fails is tried again event by event.
 //! An event that keeps failing, or that cannot be trusted, goes to the dead-letter stream with its reason.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_nats::jetstream::consumer::{Consumer, pull};
 use async_nats::jetstream::{AckKind, Message};
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use opentelemetry::KeyValue;
 use prost_reflect::DescriptorPool;
 use proto::common::v1 as security;
@@ -31,8 +33,10 @@ use crate::telemetry::{self, METRICS};
 
 /// Messages asked for at once, and the most that one transaction applies.
 const BATCH: usize = 500;
-/// Deliveries after which a failing event is set aside.
-const MAX_DELIVERIES: i64 = 8;
+/// Failures of its own after which an event is set aside. Deliveries are no measure: an outage raises them too.
+const MAX_FAILURES: u32 = 8;
+/// Failing events that are counted; with more, something else is wrong, and the counts begin anew.
+const COUNTED: usize = 4_096;
 
 /// What a service hears: one durable consumer.
 #[derive(Clone, Copy, Debug)]
@@ -77,6 +81,7 @@ pub(crate) struct Consuming {
     pub(crate) tasks: Tasks,
     pub(crate) contract: DescriptorPool,
     pub(crate) sql: Arc<OutboxSql>,
+    pub(crate) failures: Mutex<HashMap<Uuid, u32>>,
 }
 
 /// A message of the broker and the event in it.
@@ -113,15 +118,32 @@ impl Consuming {
         let mut batches = messages.ready_chunks(BATCH);
         loop {
             let batch = tokio::select! {
-                () = self.tasks.stopping() => return Ok(()),
+                () = self.tasks.stopping() => {
+                    // Pulled and not begun: another replica gets these at once.
+                    while let Some(Some(batch)) = batches.next().now_or_never() {
+                        for message in batch.into_iter().flatten() {
+                            let _ = message.ack_with(AckKind::Nak(None)).await;
+                        }
+                    }
+                    self.bus.flush().await;
+                    return Ok(());
+                }
                 batch = batches.next() => batch,
             };
             let Some(batch) = batch else { return Ok(()) };
             let mut delivered = Vec::with_capacity(batch.len());
+            let mut broken = None;
             for message in batch {
-                delivered.push(message?);
+                match message {
+                    Ok(message) => delivered.push(message),
+                    Err(error) => broken = Some(error),
+                }
             }
+            // What did arrive is applied first; without an answer it would come again only after its wait.
             self.handle(delivered).await;
+            if let Some(error) = broken {
+                return Err(error.into());
+            }
         }
     }
 
@@ -168,7 +190,11 @@ impl Consuming {
             Ok(()) => return self.acknowledge(&group).await,
             Err(failure) => failure,
         };
-        if group.len() > 1 && !is_transient(&*failure) {
+        // A group that keeps failing for want of time or luck is too much at once.
+        let is_stubborn = group
+            .iter()
+            .any(|delivery| deliveries(&delivery.message) > 2);
+        if group.len() > 1 && (is_stubborn || !is_transient(&*failure)) {
             for delivery in group {
                 let alone = [delivery];
                 match self.apply(tenant, &alone).await {
@@ -192,7 +218,12 @@ impl Consuming {
             })
             .collect();
         let span = spans.first().cloned().unwrap_or_else(tracing::Span::none);
-        self.apply_in_span(tenant, group).instrument(span).await
+        // A panic in a subscriber fails its events and must not end the consumer.
+        AssertUnwindSafe(self.apply_in_span(tenant, group))
+            .catch_unwind()
+            .instrument(span)
+            .await
+            .unwrap_or_else(|_| Err(Error::internal("the subscriber panicked").into()))
     }
 
     async fn apply_in_span(&self, tenant: TenantId, group: &[Delivery]) -> Result<(), Failure> {
@@ -249,10 +280,10 @@ impl Consuming {
     async fn fail(&self, group: &[Delivery], failure: &(dyn ServiceError + 'static)) {
         let transient = is_transient(failure);
         for delivery in group {
-            let delivered = delivery.message.info().map_or(1, |info| info.delivered);
+            let delivered = deliveries(&delivery.message);
             let event = &delivery.event;
             tracing::warn!(consumer = self.subscription.durable, event.id = %event.id, event.r#type = %event.type_name, event.delivered = delivered, error = %chain(failure), "an event could not be applied");
-            if !transient && delivered >= MAX_DELIVERIES {
+            if !transient && self.count_failure(event.id) >= MAX_FAILURES {
                 self.set_aside(&delivery.message, &chain(failure)).await;
                 continue;
             }
@@ -261,6 +292,17 @@ impl Consuming {
                 tracing::debug!(consumer = self.subscription.durable, error = %error, "a negative acknowledgement was not sent; the event comes again after its wait");
             }
         }
+    }
+
+    /// How often this event has failed for reasons of its own, this time included.
+    fn count_failure(&self, event: Uuid) -> u32 {
+        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        if failures.len() >= COUNTED {
+            failures.clear();
+        }
+        let count = failures.entry(event).or_default();
+        *count += 1;
+        *count
     }
 
     /// A message that is no event, or not the event it claims to be: evidence first, then aside.
@@ -353,6 +395,11 @@ impl Consuming {
             }
         }
     }
+}
+
+/// How often the broker has delivered a message, this time included.
+fn deliveries(message: &Message) -> i64 {
+    message.info().map_or(1, |info| info.delivered)
 }
 
 /// Whether the same event may well be applied a little later: the fault is not the event's.

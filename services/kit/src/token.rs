@@ -4,6 +4,7 @@
 //! outside and differs only in what is counted.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -52,6 +53,8 @@ pub(crate) struct KeySet {
     last_read: tokio::sync::Mutex<Option<Instant>>,
     /// The bytes of the last good set, to see whether a refresh changed anything.
     raw: RwLock<Vec<u8>>,
+    /// Rises with each change of the keys. What was verified under an older one counts no more.
+    generation: AtomicU64,
 }
 
 struct Key {
@@ -86,6 +89,7 @@ impl KeySet {
             keys: RwLock::default(),
             last_read: tokio::sync::Mutex::new(None),
             raw: RwLock::default(),
+            generation: AtomicU64::new(0),
         };
         set.read_again(Duration::ZERO)
             .await
@@ -93,11 +97,11 @@ impl KeySet {
         Ok(set)
     }
 
-    /// Reads the set again unless that was done within `at_most_every`; true when the keys changed.
-    async fn read_again(&self, at_most_every: Duration) -> Result<bool, String> {
+    /// Reads the set again unless that was done within `at_most_every`.
+    async fn read_again(&self, at_most_every: Duration) -> Result<(), String> {
         let mut last = self.last_read.lock().await;
         if last.is_some_and(|at| at.elapsed() < at_most_every) {
-            return Ok(false);
+            return Ok(());
         }
         *last = Some(Instant::now());
         let raw = match &self.source {
@@ -120,7 +124,7 @@ impl KeySet {
             }
         };
         if *self.raw.read().unwrap_or_else(PoisonError::into_inner) == raw {
-            return Ok(false);
+            return Ok(());
         }
         let set: JwkSet =
             serde_json::from_slice(&raw).map_err(|error| format!("is no JWKS: {error}"))?;
@@ -147,7 +151,8 @@ impl KeySet {
         }
         *self.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys);
         *self.raw.write().unwrap_or_else(PoisonError::into_inner) = raw;
-        Ok(true)
+        self.generation.fetch_add(1, Ordering::Release);
+        Ok(())
     }
 
     fn current(&self) -> Arc<HashMap<String, Key>> {
@@ -273,6 +278,14 @@ pub(crate) const WORKLOAD_ISSUER: &str = "catalyst-workload";
 /// A workload token lives at most this long, in seconds: it delegates a tenant.
 const WORKLOAD_LIFETIME: u64 = 300;
 
+/// A token that was found good, until when, and under which keys.
+#[derive(Clone, Debug)]
+struct Verified {
+    principal: Principal,
+    exp: u64,
+    generation: (u64, u64),
+}
+
 /// Verifies user and workload tokens for one service, remembering the verified ones until they expire or a key goes.
 #[derive(Debug)]
 pub(crate) struct Verifier {
@@ -281,7 +294,7 @@ pub(crate) struct Verifier {
     user_rules: (String, String),
     service: &'static str,
     clock: Clock,
-    verified: Cache<[u8; 32], (Principal, u64)>,
+    verified: Cache<[u8; 32], Verified>,
 }
 
 impl Verifier {
@@ -300,16 +313,12 @@ impl Verifier {
         }))
     }
 
-    /// Keeps both key sets fresh; a change forgets every remembered token, so that a removed key counts at once.
+    /// Keeps both key sets fresh. A change makes every remembered token be verified anew.
     pub(crate) async fn refresh(self: Arc<Self>, tasks: Tasks) {
         while tasks.pause(REFRESH).await {
             for set in [&self.users, &self.workloads] {
-                match set.read_again(Duration::ZERO).await {
-                    Ok(true) => self.verified.invalidate_all(),
-                    Ok(false) => {}
-                    Err(why) => {
-                        tracing::warn!(error = %why, "a key set could not be refreshed; the last good one stays in force");
-                    }
+                if let Err(why) = set.read_again(Duration::ZERO).await {
+                    tracing::warn!(error = %why, "a key set could not be refreshed; the last good one stays in force");
                 }
             }
         }
@@ -323,9 +332,16 @@ impl Verifier {
         let mut hash = [0; 32];
         hash.copy_from_slice(digest(&SHA256, token.as_bytes()).as_ref());
         let now = u64::try_from(self.clock.now().unix_timestamp()).unwrap_or_default();
-        if let Some((principal, exp)) = self.verified.get(&hash) {
-            return if exp + LEEWAY > now {
-                Ok(principal)
+        // Read before anything is verified: a set that changes meanwhile makes the result count no more.
+        let generation = (
+            self.users.generation.load(Ordering::Acquire),
+            self.workloads.generation.load(Ordering::Acquire),
+        );
+        if let Some(known) = self.verified.get(&hash)
+            && known.generation == generation
+        {
+            return if known.exp + LEEWAY > now {
+                Ok(known.principal)
             } else {
                 Err(Failure::Expired)
             };
@@ -345,7 +361,12 @@ impl Verifier {
         } else {
             self.verify_user(kid, token, now).await?
         };
-        self.verified.insert(hash, (principal.clone(), exp));
+        let verified = Verified {
+            principal: principal.clone(),
+            exp,
+            generation,
+        };
+        self.verified.insert(hash, verified);
         Ok(principal)
     }
 
@@ -362,7 +383,10 @@ impl Verifier {
         let claims: UserClaims = self.users.verify(kid, token, &expected).await?;
         check_times(claims.exp, claims.iat, now, MAX_LIFETIME)?;
         let tenant = TenantId::parse_strict(&claims.tenant_id).ok_or(Failure::ClaimsInvalid)?;
-        if claims.sub.is_empty() || claims.sub.len() > 255 || tenant == TenantId::NONE {
+        let unusable = claims.sub.is_empty()
+            || claims.sub.len() > 255
+            || claims.sub.chars().any(char::is_control);
+        if unusable || tenant == TenantId::NONE {
             return Err(Failure::ClaimsInvalid);
         }
         let principal = Principal::User {
@@ -408,4 +432,75 @@ fn check_times(exp: u64, iat: Option<u64>, now: u64, lifetime: u64) -> Result<()
         return Err(Failure::Expired);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
+    use jsonwebtoken::jwk::Jwk;
+    use jsonwebtoken::{EncodingKey, Header};
+
+    use super::*;
+
+    fn new_key() -> EncodingKey {
+        let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap();
+        EncodingKey::from_ec_der(pair.to_pkcs8v1().unwrap().as_ref())
+    }
+
+    fn publish(path: &Path, keys: &[(&str, &EncodingKey)]) {
+        let keys = keys.iter().map(|(id, key)| {
+            let mut jwk = Jwk::from_encoding_key(key, Algorithm::ES256).unwrap();
+            jwk.common.key_id = Some((*id).to_owned());
+            jwk
+        });
+        let set = JwkSet {
+            keys: keys.collect(),
+        };
+        std::fs::write(path, serde_json::to_vec(&set).unwrap()).unwrap();
+    }
+
+    fn token(kid: &str, key: &EncodingKey) -> String {
+        let mut header = Header::new(Algorithm::ES256);
+        header.kid = Some(kid.to_owned());
+        let now = Clock::system().now().unix_timestamp();
+        let claims = serde_json::json!({
+            "iss": "issuer", "aud": "catalyst", "sub": "kim", "roles": ["admin"], "iat": now, "exp": now + 600,
+            "tenant_id": TenantId::PLATFORM.to_string(),
+        });
+        jsonwebtoken::encode(&header, &claims, key).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_removed_key_counts_no_more_for_a_remembered_token_however_the_change_was_noticed() {
+        let name = format!("catalyst-jwks-{}.json", Clock::system().new_uuid().simple());
+        let path = std::env::temp_dir().join(name);
+        let (old, new) = (new_key(), new_key());
+        publish(&path, &[("old", &old)]);
+        let source = path.to_string_lossy().into_owned();
+        let verifier = Verifier {
+            users: KeySet::open("USERS", &source).await.unwrap(),
+            workloads: KeySet::open("WORKLOADS", &source).await.unwrap(),
+            user_rules: ("issuer".to_owned(), "catalyst".to_owned()),
+            service: "projects",
+            clock: Clock::system(),
+            verified: Cache::new(10),
+        };
+        let stolen = token("old", &old);
+        assert!(verifier.verify(&stolen).await.is_ok());
+        publish(&path, &[("new", &new)]);
+        assert!(
+            verifier.verify(&stolen).await.is_ok(),
+            "nobody has looked yet"
+        );
+        // What a token with an unknown key id sets off; the refresh that follows sees nothing new.
+        verifier.users.read_again(Duration::ZERO).await.unwrap();
+        assert_eq!(
+            verifier.verify(&stolen).await.err(),
+            Some(Failure::UnknownKey)
+        );
+        assert!(verifier.verify(&token("new", &new)).await.is_ok());
+        std::fs::remove_file(path).unwrap();
+    }
 }

@@ -14,8 +14,9 @@ use crate::host::Definition;
 
 /// How long a stored message id is recognised. Consumers keep their own inbox, so this is only the first filter.
 const DUPLICATE_WINDOW: Duration = Duration::from_mins(10);
-/// How long a consumer has for a batch before it is delivered again.
-const ACK_WAIT: Duration = Duration::from_secs(30);
+/// How long a consumer has for a batch before it is delivered again, and how long what a killed one held waits for the
+/// next. A batch that takes longer comes twice, which the inbox absorbs.
+const ACK_WAIT: Duration = Duration::from_secs(10);
 /// Unacknowledged messages of one consumer: bounds what a slow one holds in memory.
 const MAX_ACK_PENDING: i64 = 5_000;
 

@@ -57,6 +57,11 @@ pub const DEFINITION: Definition = Definition {
             "assignment",
             include_str!("../migrations/0103_assignment.sql"),
         ),
+        (
+            104,
+            "get_project",
+            include_str!("../migrations/0104_get_project.sql"),
+        ),
     ],
     grpc_services: &[
         "catalyst.projects.v1.ProjectService",

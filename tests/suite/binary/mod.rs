@@ -3,5 +3,6 @@
 mod import;
 mod program;
 mod refusals;
+mod serve;
 mod trace;
 mod up;

@@ -5,6 +5,7 @@ use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use harness::world;
 use tokio::process::Child;
 
 static BINARY: OnceLock<PathBuf> = OnceLock::new();
@@ -154,4 +155,47 @@ impl Up {
         );
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
+}
+
+/// `catalyst serve` in the environment of the world's deployment, with some variables changed.
+pub(super) fn serve_command(service: &str, changes: &[(&str, &str)]) -> Command {
+    let world = world();
+    let text = |path: &std::path::Path| path.to_string_lossy().into_owned();
+    let keys = world
+        .password_dir
+        .parent()
+        .expect("the folder of the keys")
+        .to_owned();
+    let mut command = Command::new(binary());
+    command.args(["serve", service]).env_clear();
+    for (name, value) in [
+        ("CATALYST_LISTEN", "127.0.0.1:0".to_owned()),
+        ("CATALYST_ADMIN_LISTEN", "127.0.0.1:0".to_owned()),
+        ("CATALYST_DATABASE_URL", world.database_url.clone()),
+        ("CATALYST_DATABASE_PASSWORD_DIR", text(&world.password_dir)),
+        ("CATALYST_NATS_URL", world.nats_url.clone()),
+        (
+            "CATALYST_NATS_CREDENTIALS_DIR",
+            text(&world.credentials_dir),
+        ),
+        ("CATALYST_NATS_MONITOR_URLS", world.nats_monitor_url.clone()),
+        ("CATALYST_AUTH_ISSUER", "catalyst-development".to_owned()),
+        ("CATALYST_AUTH_JWKS", text(&world.issuer_jwks)),
+        (
+            "CATALYST_WORKLOAD_JWKS",
+            text(&world.workload_dir.join("jwks.json")),
+        ),
+        ("CATALYST_WORKLOAD_KEY_DIR", text(&world.workload_dir)),
+        (
+            "CATALYST_PAGE_TOKEN_KEY_FILE",
+            text(&keys.join("page-token.key")),
+        ),
+        ("CATALYST_LOG", "off".to_owned()),
+    ] {
+        command.env(name, value);
+    }
+    for (name, value) in changes {
+        command.env(name, value);
+    }
+    command
 }

@@ -1,6 +1,6 @@
 //! A process that may not serve says why in one line and exits with the documented code.
 
-use std::process::{Command, Output};
+use std::process::Output;
 
 use catalyst::stack::NatsChoice;
 use catalyst::stack::identity::Identities;
@@ -10,49 +10,12 @@ use harness::world;
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection};
 
-use super::program::{Folder, binary};
+use super::program::{Folder, serve_command};
 
-/// The environment of the world's deployment, with some variables changed.
 fn serve(service: &str, changes: &[(&str, &str)]) -> Output {
-    let world = world();
-    let text = |path: &std::path::Path| path.to_string_lossy().into_owned();
-    let keys = world
-        .password_dir
-        .parent()
-        .expect("the folder of the keys")
-        .to_owned();
-    let mut command = Command::new(binary());
-    command.args(["serve", service]).env_clear();
-    for (name, value) in [
-        ("CATALYST_LISTEN", "127.0.0.1:0".to_owned()),
-        ("CATALYST_ADMIN_LISTEN", "127.0.0.1:0".to_owned()),
-        ("CATALYST_DATABASE_URL", world.database_url.clone()),
-        ("CATALYST_DATABASE_PASSWORD_DIR", text(&world.password_dir)),
-        ("CATALYST_NATS_URL", world.nats_url.clone()),
-        (
-            "CATALYST_NATS_CREDENTIALS_DIR",
-            text(&world.credentials_dir),
-        ),
-        ("CATALYST_NATS_MONITOR_URLS", world.nats_monitor_url.clone()),
-        ("CATALYST_AUTH_ISSUER", "catalyst-development".to_owned()),
-        ("CATALYST_AUTH_JWKS", text(&world.issuer_jwks)),
-        (
-            "CATALYST_WORKLOAD_JWKS",
-            text(&world.workload_dir.join("jwks.json")),
-        ),
-        ("CATALYST_WORKLOAD_KEY_DIR", text(&world.workload_dir)),
-        (
-            "CATALYST_PAGE_TOKEN_KEY_FILE",
-            text(&keys.join("page-token.key")),
-        ),
-        ("CATALYST_LOG", "off".to_owned()),
-    ] {
-        command.env(name, value);
-    }
-    for (name, value) in changes {
-        command.env(name, value);
-    }
-    command.output().expect("the program runs")
+    serve_command(service, changes)
+        .output()
+        .expect("the program runs")
 }
 
 fn is_refused(output: &Output, code: i32, names: &str) {

@@ -12,6 +12,5 @@ pub(crate) async fn get_consultant(
     db: &Db,
     id: ConsultantId,
 ) -> Result<Consultant, Error> {
-    let mut tx = db.begin(ctx).await?;
-    store::get(&mut tx, id).await?.ok_or(Error::NotFound(id))
+    store::get(ctx, db, id).await?.ok_or(Error::NotFound(id))
 }

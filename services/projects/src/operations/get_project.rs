@@ -8,6 +8,5 @@ use crate::store;
 
 #[tracing::instrument(name = "projects.get_project", skip_all)]
 pub(crate) async fn get_project(ctx: &Ctx, db: &Db, id: ProjectId) -> Result<Project, Error> {
-    let mut tx = db.begin(ctx).await?;
-    store::project::get(&mut tx, id).await
+    store::project::get(ctx, db, id).await
 }

@@ -1,7 +1,7 @@
 //! Rows of projects.
 
-use kit::Tx;
 use kit::money::Money;
+use kit::{Ctx, Db, Tx};
 use sqlx::FromRow;
 use time::{Date, OffsetDateTime};
 
@@ -91,11 +91,15 @@ pub(crate) async fn insert(tx: &mut Tx, project: &Project) -> Result<(), Error> 
 }
 
 #[tracing::instrument(name = "db.project.get", skip_all, fields(project.id = %id))]
-pub(crate) async fn get(tx: &mut Tx, id: ProjectId) -> Result<Project, Error> {
-    let row: Option<Row> = sqlx::query_as(select!("tenant_id = $1 and id = $2"))
-        .bind(tx.tenant().uuid())
-        .bind(id)
-        .fetch_optional(&mut **tx)
+pub(crate) async fn get(ctx: &Ctx, db: &Db, id: ProjectId) -> Result<Project, Error> {
+    let row: Option<Row> = db
+        .read_one(
+            ctx,
+            "select id, client_id, code, display_name, billable, budget_minutes, budget_minor, budget_currency, \
+                    start_date, end_date, archived, version, created_at, updated_at \
+             from projects.get_project($1, $2)",
+            id.uuid(),
+        )
         .await?;
     row.map(Project::from).ok_or(Error::ProjectNotFound(id))
 }

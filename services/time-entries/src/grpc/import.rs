@@ -3,18 +3,19 @@
 use futures::SinkExt;
 use futures::channel::mpsc;
 use futures::future::try_join_all;
-use kit::Ctx;
+use kit::error::Verdict;
 use kit::fields::Fields;
 use kit::ids::Kind;
 use proto::common::v1::ErrorReason;
 use proto::time_entries::v1 as pb;
 use time::Duration;
-use tonic::{Status, Streaming};
+use tonic::{Code, Request, Status, Streaming};
 
 use super::{Service, time_entry};
 use crate::error::Error;
 use crate::import::{Chunk, Outcome, OverlapPolicy, Rejection};
 use crate::operations::{self, Imported};
+use crate::permissions;
 use crate::reference::{ConsultantKind, ProjectKind};
 use crate::span::LONGEST;
 use crate::time_entry::NewTimeEntry;
@@ -26,25 +27,29 @@ const ROWS: usize = 1_000;
 /// The most that a chunk may let a row last, in minutes: 31 days.
 const LONGEST_MINUTES: i32 = 31 * 24 * 60;
 
+/// How long a stream may stay open without a chunk.
+const IDLE: std::time::Duration = std::time::Duration::from_mins(1);
+
 /// Where the answers go; it holds one at a time, so that no chunk is stored that nobody waits for.
 type Answers = mpsc::Sender<Result<pb::ImportTimeEntriesResponse, Status>>;
 
-/// Works on the chunks of one call, one after the other.
+/// Works on the chunks of one call, one after the other. Each chunk is let in anew, like a call of its own: by token,
+/// tenant, role and rate.
 pub(super) async fn serve(
     service: Service,
-    ctx: Ctx,
+    credentials: Request<()>,
     mut chunks: Streaming<pb::ImportTimeEntriesRequest>,
     mut answers: Answers,
 ) {
     loop {
         let next = tokio::select! {
             biased;
-            () = service.kit.directory.deactivated(ctx.tenant()) => Err(service.kit.not_active()),
             () = service.kit.draining() => Err(service.kit.shutting_down()),
+            () = tokio::time::sleep(IDLE) => Err(idle()),
             next = chunks.message() => next,
         };
         let answer = match next {
-            Ok(Some(chunk)) => service.import_chunk(&ctx, &chunk).await,
+            Ok(Some(chunk)) => service.import_chunk(&credentials, &chunk).await,
             Ok(None) => return,
             Err(status) => Err(status),
         };
@@ -56,12 +61,27 @@ pub(super) async fn serve(
     }
 }
 
+/// The status that ends a stream on which nothing comes.
+fn idle() -> Status {
+    let message = "no chunk came for a minute: open the stream again and go on";
+    Verdict::new(
+        Code::DeadlineExceeded,
+        ErrorReason::DeadlineExceeded,
+        message,
+    )
+    .into_status()
+}
+
 impl Service {
     async fn import_chunk(
         &self,
-        ctx: &Ctx,
+        credentials: &Request<()>,
         request: &pb::ImportTimeEntriesRequest,
     ) -> Result<pb::ImportTimeEntriesResponse, Status> {
+        let ctx = &self
+            .kit
+            .authorize(credentials, &permissions::IMPORT)
+            .await?;
         let chunk = self.kit.answer(ctx, read_chunk(request)).await?;
         let turn = self.chunks.acquire().await;
         let imported =
