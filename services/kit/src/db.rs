@@ -7,17 +7,10 @@ use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::str::FromStr;
 use std::sync::Arc;
-use std::task::Poll;
-use std::time::Duration;
 
-use futures::future::BoxFuture;
-use futures::stream::BoxStream;
-use futures::{FutureExt, StreamExt};
 use secrecy::ExposeSecret;
-use sqlx::postgres::{
-    PgConnectOptions, PgConnection, PgQueryResult, PgRow, PgStatement, PgTypeInfo,
-};
-use sqlx::{AssertSqlSafe, Either, Execute, Executor, FromRow, Postgres, SqlStr};
+use sqlx::postgres::{PgConnectOptions, PgRow};
+use sqlx::{AssertSqlSafe, FromRow};
 
 use crate::Error;
 use crate::ctx::Ctx;
@@ -25,15 +18,10 @@ use crate::events::Emitted;
 use crate::ids::TenantId;
 use crate::once::Claim;
 use crate::outbox::{OutboxSql, Wake};
-use crate::pool::{Lease, Pool};
+use crate::pool::Pool;
+use crate::session::Session;
 use crate::settings::{DatabaseSettings, SettingsError, read_secret};
 use crate::tasks::Tasks;
-
-/// How long a server may stay silent. Longer than its own `statement_timeout` of 9 s, so that this counts only for one
-/// that has vanished: the kernel would wait a quarter of an hour for it.
-const STATEMENT_LIMIT: Duration = Duration::from_secs(10);
-/// How long a ROLLBACK of a dropped transaction may take before its connection is closed instead.
-const ROLLBACK_LIMIT: Duration = Duration::from_secs(2);
 
 /// The database of one service, reached as its serving role.
 #[derive(Clone)]
@@ -276,204 +264,6 @@ impl ExemptTx {
 impl fmt::Debug for ExemptTx {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ExemptTx").finish_non_exhaustive()
-    }
-}
-
-/// What statements run on: `sqlx::query(…).execute(&mut **tx)`.
-/// It is a leased connection and what is known of its state.
-pub struct Session {
-    lease: Option<Lease>,
-    tasks: Tasks,
-    in_transaction: bool,
-    state: State,
-}
-
-/// What is known of a connection in use.
-#[derive(Clone, Copy, Debug, Default)]
-struct State {
-    /// A statement was sent and its end not seen: cancelled, or failed below the protocol.
-    in_flight: bool,
-    /// The connection itself failed, so that others to the same server are suspect.
-    dead: bool,
-    /// A statement failed: PostgreSQL would answer COMMIT with a rollback, and no error.
-    aborted: bool,
-}
-
-impl State {
-    fn begin(&mut self) {
-        self.in_flight = true;
-    }
-
-    fn end(&mut self) {
-        self.in_flight = false;
-    }
-
-    fn fail(&mut self, error: &sqlx::Error) {
-        match error {
-            sqlx::Error::Database(_) => {
-                self.in_flight = false;
-                self.aborted = true;
-            }
-            sqlx::Error::RowNotFound | sqlx::Error::ColumnDecode { .. } => self.in_flight = false,
-            _ => self.dead = true,
-        }
-    }
-}
-
-/// What the driver reports for a server that no longer answers.
-fn silence() -> sqlx::Error {
-    sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())
-}
-
-impl Session {
-    fn new(lease: Lease, tasks: Tasks, in_transaction: bool) -> Self {
-        Self {
-            lease: Some(lease),
-            tasks,
-            in_transaction,
-            state: State::default(),
-        }
-    }
-
-    /// Commits and returns the connection, or closes it when the end is not confirmed.
-    async fn commit(&mut self) -> Result<(), Error> {
-        if self.state.aborted {
-            return Err(Error::internal("a commit after a statement that failed"));
-        }
-        let (connection, state) = self.connection();
-        state.begin();
-        let commit = sqlx::raw_sql("commit").execute(connection);
-        let outcome = tokio::time::timeout(STATEMENT_LIMIT, commit)
-            .await
-            .unwrap_or_else(|_| Err(silence()));
-        if let Err(error) = outcome {
-            state.fail(&error);
-            // A refused commit has ended the transaction.
-            self.in_transaction = self.state.in_flight;
-            return Err(error.into());
-        }
-        state.end();
-        self.in_transaction = false;
-        if let Some(lease) = self.lease.take() {
-            lease.give_back();
-        }
-        Ok(())
-    }
-
-    fn connection(&mut self) -> (&mut PgConnection, &mut State) {
-        match self.lease.as_mut() {
-            Some(lease) => (lease.connection(), &mut self.state),
-            None => unreachable!("the lease is taken only by the end of the scope"),
-        }
-    }
-}
-
-impl Drop for Session {
-    fn drop(&mut self) {
-        let Some(mut lease) = self.lease.take() else {
-            return;
-        };
-        if self.state.in_flight {
-            // Dropped, this one connection closes; the others only if it was the server that failed.
-            if self.state.dead {
-                lease.discard();
-            }
-            return;
-        }
-        if !self.in_transaction {
-            lease.give_back();
-            return;
-        }
-        // The caller need not wait for the rollback of a refused operation.
-        self.tasks.spawn(async move {
-            let rollback = sqlx::raw_sql("rollback").execute(lease.connection());
-            if let Ok(Ok(_)) = tokio::time::timeout(ROLLBACK_LIMIT, rollback).await {
-                lease.give_back();
-            }
-        });
-    }
-}
-
-impl<'c> Executor<'c> for &'c mut Session {
-    type Database = Postgres;
-
-    fn fetch_many<'e, 'q: 'e, E>(
-        self,
-        query: E,
-    ) -> BoxStream<'e, Result<Either<PgQueryResult, PgRow>, sqlx::Error>>
-    where
-        'c: 'e,
-        E: 'q + Execute<'q, Postgres>,
-    {
-        let (connection, state) = self.connection();
-        state.begin();
-        let mut results = connection.fetch_many(query);
-        let mut limit = Box::pin(tokio::time::sleep(STATEMENT_LIMIT));
-        futures::stream::poll_fn(move |cx| {
-            let next = results.poll_next_unpin(cx);
-            match &next {
-                Poll::Ready(None) => state.end(),
-                Poll::Ready(Some(Err(error))) => state.fail(error),
-                Poll::Ready(Some(Ok(_))) => {}
-                Poll::Pending => {
-                    if limit.poll_unpin(cx).is_ready() {
-                        state.dead = true;
-                        return Poll::Ready(Some(Err(silence())));
-                    }
-                }
-            }
-            next
-        })
-        .boxed()
-    }
-
-    fn fetch_optional<'e, 'q: 'e, E>(
-        self,
-        query: E,
-    ) -> BoxFuture<'e, Result<Option<PgRow>, sqlx::Error>>
-    where
-        'c: 'e,
-        E: 'q + Execute<'q, Postgres>,
-    {
-        async move {
-            let (connection, state) = self.connection();
-            state.begin();
-            let found = tokio::time::timeout(STATEMENT_LIMIT, connection.fetch_optional(query));
-            let result = found.await.unwrap_or_else(|_| Err(silence()));
-            match &result {
-                Ok(_) => state.end(),
-                Err(error) => state.fail(error),
-            }
-            result
-        }
-        .boxed()
-    }
-
-    fn prepare_with<'e>(
-        self,
-        sql: SqlStr,
-        parameters: &'e [PgTypeInfo],
-    ) -> BoxFuture<'e, Result<PgStatement, sqlx::Error>>
-    where
-        'c: 'e,
-    {
-        self.connection().0.prepare_with(sql, parameters)
-    }
-
-    fn describe<'e>(
-        self,
-        sql: SqlStr,
-    ) -> BoxFuture<'e, Result<sqlx::Describe<Postgres>, sqlx::Error>>
-    where
-        'c: 'e,
-    {
-        self.connection().0.describe(sql)
-    }
-}
-
-impl fmt::Debug for Session {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Session").finish_non_exhaustive()
     }
 }
 

@@ -33,7 +33,7 @@ use crate::relay::Relay;
 use crate::security::SecurityLog;
 use crate::server::{self, CallLayer};
 use crate::settings::{Settings, SettingsError};
-use crate::start::{Methods, add_reflection, check_database, hear_wakes, keep_small};
+use crate::start::{Methods, add_reflection, bind, check_database, hear_wakes, keep_small, local};
 use crate::subscriber::{Consuming, Subscriber, Subscription};
 use crate::tasks::Tasks;
 use crate::token::Verifier;
@@ -443,20 +443,6 @@ impl Host {
         }
         tracing::info!("stopped");
     }
-}
-
-async fn bind(address: SocketAddr, variable: &'static str) -> Result<TcpListener, StartError> {
-    TcpListener::bind(address)
-        .await
-        .map_err(|source| StartError::Listen {
-            address,
-            variable,
-            source,
-        })
-}
-
-fn local(listener: &TcpListener, asked: SocketAddr) -> SocketAddr {
-    listener.local_addr().unwrap_or(asked)
 }
 
 /// What the isolation check expects of the schemas of these services.

@@ -10,10 +10,12 @@ pub mod permission;
 pub mod kit;
 mod gate;
 mod token;
+mod jwks;
 pub mod workload;
 pub mod directory;
 
 pub mod db;
+pub mod session;
 mod pool;
 pub mod once;
 pub mod page;

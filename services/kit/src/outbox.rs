@@ -5,9 +5,10 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 
 use crate::Error;
-use crate::db::{Session, schema_sql};
+use crate::db::schema_sql;
 use crate::events::Emitted;
 use crate::ids::TenantId;
+use crate::session::Session;
 
 /// Wakes the relay of a service in this process when a transaction with events has committed.
 #[derive(Clone, Debug, Default)]

@@ -1,11 +1,13 @@
 //! What a service checks before it serves, and the small tasks that run beside it.
 
 use std::collections::HashSet;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
 use prost_reflect::DescriptorPool;
+use tokio::net::TcpListener;
 use tonic::service::Routes;
 
 use crate::attest;
@@ -147,4 +149,23 @@ pub(crate) fn add_reflection(mut routes: Routes) -> Routes {
         routes = routes.add_service(service);
     }
     routes
+}
+
+/// Binds a listener, or names the variable that holds the address.
+pub(crate) async fn bind(
+    address: SocketAddr,
+    variable: &'static str,
+) -> Result<TcpListener, StartError> {
+    TcpListener::bind(address)
+        .await
+        .map_err(|source| StartError::Listen {
+            address,
+            variable,
+            source,
+        })
+}
+
+/// The address in use, port included.
+pub(crate) fn local(listener: &TcpListener, asked: SocketAddr) -> SocketAddr {
+    listener.local_addr().unwrap_or(asked)
 }

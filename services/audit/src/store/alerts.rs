@@ -1,6 +1,6 @@
 //! Rows of alerts: of one tenant, and of all for the operator and for delivery.
 
-use kit::db::Session;
+use kit::session::Session;
 use kit::{TenantId, Tx};
 use sqlx::FromRow;
 use time::OffsetDateTime;

@@ -4,7 +4,7 @@
 //! Only words of this file make a statement; every value is bound.
 
 use kit::ctx::Actor;
-use kit::db::Session;
+use kit::session::Session;
 use kit::{TenantId, Tx};
 use proto::common::v1::Severity;
 use sqlx::{FromRow, Postgres, QueryBuilder};

@@ -3,6 +3,7 @@
 use futures::SinkExt;
 use futures::channel::mpsc;
 use futures::future::try_join_all;
+use kit::TenantId;
 use kit::error::Verdict;
 use kit::fields::Fields;
 use kit::ids::Kind;
@@ -37,6 +38,7 @@ type Answers = mpsc::Sender<Result<pb::ImportTimeEntriesResponse, Status>>;
 /// tenant, role and rate.
 pub(super) async fn serve(
     service: Service,
+    tenant: TenantId,
     credentials: Request<()>,
     mut chunks: Streaming<pb::ImportTimeEntriesRequest>,
     mut answers: Answers,
@@ -44,6 +46,7 @@ pub(super) async fn serve(
     loop {
         let next = tokio::select! {
             biased;
+            () = service.kit.directory.deactivated(tenant) => Err(service.no_longer(&credentials).await),
             () = service.kit.draining() => Err(service.kit.shutting_down()),
             () = tokio::time::sleep(IDLE) => Err(idle()),
             next = chunks.message() => next,
@@ -73,6 +76,12 @@ fn idle() -> Status {
 }
 
 impl Service {
+    /// The refusal of a tenant that is not active any more, on record like any other.
+    async fn no_longer(&self, credentials: &Request<()>) -> Status {
+        let refused = self.kit.authorize(credentials, &permissions::IMPORT).await;
+        refused.err().unwrap_or_else(|| self.kit.not_active())
+    }
+
     async fn import_chunk(
         &self,
         credentials: &Request<()>,

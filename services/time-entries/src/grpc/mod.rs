@@ -136,11 +136,11 @@ impl TimeEntryService for Service {
         &self,
         request: Request<Streaming<pb::ImportTimeEntriesRequest>>,
     ) -> Result<Response<Self::ImportTimeEntriesStream>, Status> {
-        self.kit.authorize(&request, &permissions::IMPORT).await?;
+        let ctx = self.kit.authorize(&request, &permissions::IMPORT).await?;
         let (metadata, extensions, chunks) = request.into_parts();
         let credentials = Request::from_parts(metadata, extensions, ());
         let (answers, answered) = mpsc::channel(0);
-        let serving = import::serve(self.clone(), credentials, chunks, answers);
+        let serving = import::serve(self.clone(), ctx.tenant(), credentials, chunks, answers);
         self.kit.tasks.spawn(serving.in_current_span());
         Ok(Response::new(answered))
     }
