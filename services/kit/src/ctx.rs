@@ -114,6 +114,7 @@ pub struct Ctx {
     actor: Actor,
     roles: Arc<[Role]>,
     method: &'static str,
+    request_id: Uuid,
     clock: Clock,
 }
 
@@ -123,6 +124,7 @@ impl Ctx {
         actor: Actor,
         roles: Arc<[Role]>,
         method: &'static str,
+        request_id: Uuid,
         clock: Clock,
     ) -> Self {
         Self {
@@ -130,6 +132,7 @@ impl Ctx {
             actor,
             roles,
             method,
+            request_id,
             clock,
         }
     }
@@ -141,6 +144,7 @@ impl Ctx {
             actor,
             roles: Arc::new([]),
             method: "",
+            request_id: Uuid::nil(),
             clock,
         }
     }
@@ -166,6 +170,11 @@ impl Ctx {
     /// The full name of the RPC, `catalyst.projects.v1.ProjectService/GetProject`; empty for an event.
     pub fn method(&self) -> &'static str {
         self.method
+    }
+
+    /// Names this call in logs; nil for an event, which has an id of its own.
+    pub fn request_id(&self) -> Uuid {
+        self.request_id
     }
 
     /// The current instant, UTC, in microseconds.
@@ -208,6 +217,7 @@ mod tests {
             Actor::User("kim".into()),
             roles.into(),
             "",
+            Uuid::nil(),
             Clock::system(),
         )
     }

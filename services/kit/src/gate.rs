@@ -88,6 +88,7 @@ impl Gate {
             Err(failure) => return Err(self.unauthenticated(called.peer, failure)),
         };
         let tenant = principal.tenant();
+        tracing::Span::current().record("tenant.id", tracing::field::display(tenant));
         let actor = match &principal {
             Principal::User { subject, .. } => Actor::User(subject.to_string()),
             Principal::Service { service, .. } => Actor::Service(service.to_string()),
@@ -102,6 +103,7 @@ impl Gate {
             actor,
             roles,
             rpc.method,
+            called.request_id,
             self.clock.clone(),
         ))
     }

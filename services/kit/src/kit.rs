@@ -66,7 +66,7 @@ impl Kit {
             Ok(value) => return Ok(value),
             Err(error) => error,
         };
-        let verdict = error.verdict();
+        let verdict = told(ctx, error.verdict());
         if let Some((kind, id)) = verdict.missing() {
             let miss = ResourceNotFound {
                 severity: Severity::Low.into(),
@@ -95,7 +95,7 @@ impl Kit {
         outcome: Result<T, E>,
     ) -> Result<T, Status> {
         outcome.map_err(|error| {
-            let verdict = error.verdict();
+            let verdict = told(ctx, error.verdict());
             log_fault(ctx, verdict.code(), &error);
             verdict.into_status()
         })
@@ -145,14 +145,23 @@ impl Kit {
     }
 }
 
+/// A fault of ours is told with the id under which the operator finds it in the logs.
+fn told(ctx: &Ctx, verdict: Verdict) -> Verdict {
+    if verdict.code() == tonic::Code::Internal {
+        verdict.with("request_id", &ctx.request_id())
+    } else {
+        verdict
+    }
+}
+
 /// A failure is logged once, where it is handled; refusals for the caller's own reasons are not failures.
 fn log_fault(ctx: &Ctx, code: tonic::Code, error: &(dyn std::error::Error + 'static)) {
     match code {
         tonic::Code::Internal => {
-            tracing::error!(rpc.method = ctx.method(), tenant.id = %ctx.tenant(), error = %chain(error), "a call failed for a fault of this service");
+            tracing::error!(rpc.method = ctx.method(), request.id = %ctx.request_id(), tenant.id = %ctx.tenant(), error = %chain(error), "a call failed for a fault of this service");
         }
         tonic::Code::Unavailable => {
-            tracing::warn!(rpc.method = ctx.method(), tenant.id = %ctx.tenant(), error = %chain(error), "a call failed for want of a dependency");
+            tracing::warn!(rpc.method = ctx.method(), request.id = %ctx.request_id(), tenant.id = %ctx.tenant(), error = %chain(error), "a call failed for want of a dependency");
         }
         _ => {}
     }

@@ -171,6 +171,7 @@ mod tests {
             Actor::User(subject.to_owned()),
             [].into(),
             method,
+            uuid::Uuid::nil(),
             Clock::system(),
         )
     }

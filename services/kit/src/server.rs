@@ -18,7 +18,10 @@ use tonic::transport::server::TcpConnectInfo;
 use tonic::{Code, Status};
 use tower::{Layer, Service};
 use tracing::Instrument;
+use tracing::field::Empty;
+use uuid::Uuid;
 
+use crate::ctx::Clock;
 use crate::error::Verdict;
 use crate::start::Methods;
 use crate::tasks::Tasks;
@@ -40,6 +43,8 @@ pub struct Called {
     pub method: Arc<str>,
     /// The address of the peer, without its port.
     pub peer: Option<IpAddr>,
+    /// Names this call in logs, and in the answer to a fault of ours.
+    pub request_id: Uuid,
 }
 
 /// Puts every call into a task, with its span, its deadline and its measure.
@@ -105,6 +110,7 @@ where
             .into_status();
             return Box::pin(async move { Ok(refused.into_http()) });
         };
+        let request_id = Clock::system().new_uuid();
         let peer = request
             .extensions()
             .get::<TcpConnectInfo>()
@@ -112,10 +118,11 @@ where
         request.extensions_mut().insert(Called {
             method: Arc::clone(&method),
             peer: peer.map(|peer: SocketAddr| peer.ip()),
+            request_id,
         });
 
         let label: Arc<str> = self.layer.methods.label(&method).into();
-        let span = tracing::info_span!("rpc", otel.kind = "server", otel.name = %label, rpc.method = %label);
+        let span = tracing::info_span!("rpc", otel.kind = "server", otel.name = %label, rpc.method = %label, request.id = %request_id, tenant.id = Empty, trace.id = Empty);
         telemetry::set_parent(
             &span,
             request
@@ -123,6 +130,9 @@ where
                 .get("traceparent")
                 .and_then(|value| value.to_str().ok()),
         );
+        if let Some(trace) = telemetry::trace_id(&span) {
+            span.record("trace.id", trace);
+        }
         let limit = deadline(request.headers());
         if limit.is_zero() {
             // Work whose caller no longer waits is not begun.

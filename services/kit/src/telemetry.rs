@@ -180,6 +180,14 @@ pub fn current_traceparent() -> Option<String> {
     })
 }
 
+/// The id of the trace that `span` belongs to; none when it is not traced.
+pub(crate) fn trace_id(span: &Span) -> Option<String> {
+    let context = span.context();
+    let span = context.span();
+    let span = span.span_context();
+    span.is_valid().then(|| span.trace_id().to_string())
+}
+
 /// Makes `span` a child of the remote span that `traceparent` names. A malformed one is ignored.
 pub fn set_parent(span: &Span, traceparent: Option<&str>) {
     let Some(traceparent) = traceparent else {
