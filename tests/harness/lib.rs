@@ -127,7 +127,7 @@ async fn bring_up() -> anyhow::Result<(World, Deployment, Host)> {
     let dir = temporary_folder()?;
     let options = StackOptions {
         dir: dir.clone(),
-        postgres: PostgresChoice::Auto,
+        postgres: postgres_choice()?,
         nats: NatsChoice::Auto,
         durable: false,
     };
@@ -169,6 +169,18 @@ async fn bring_up() -> anyhow::Result<(World, Deployment, Host)> {
         webhook,
     };
     Ok((world, deployment, host))
+}
+
+/// `CATALYST_TEST_POSTGRES=bundled` (or `system`) runs the suite on that PostgreSQL in place of the first one found.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the tests have no settings of their own"
+)]
+fn postgres_choice() -> anyhow::Result<PostgresChoice> {
+    match std::env::var("CATALYST_TEST_POSTGRES") {
+        Ok(choice) => choice.parse().map_err(anyhow::Error::msg),
+        Err(_) => Ok(PostgresChoice::Auto),
+    }
 }
 
 /// Logs are shown when the one who runs the tests asks for them.

@@ -18,7 +18,7 @@ use crate::events::Emitted;
 use crate::ids::TenantId;
 use crate::once::Claim;
 use crate::outbox::{OutboxSql, Wake};
-use crate::pool::Pool;
+use crate::pool::{Pool, is_dead};
 use crate::session::Session;
 use crate::settings::{DatabaseSettings, SettingsError, read_secret};
 use crate::tasks::Tasks;
@@ -79,13 +79,20 @@ impl Db {
     where
         R: for<'r> FromRow<'r, PgRow> + Send + Unpin,
     {
-        let mut session = self.reader().await?;
-        let row = sqlx::query_as(sql)
-            .bind(ctx.tenant().uuid())
-            .bind(id)
-            .fetch_optional(&mut session)
-            .await?;
-        Ok(row)
+        let mut retried = false;
+        loop {
+            let mut session = self.reader().await?;
+            let found = sqlx::query_as(sql)
+                .bind(ctx.tenant().uuid())
+                .bind(id)
+                .fetch_optional(&mut session)
+                .await;
+            match found {
+                // An idle connection that died with its server; a read may simply be tried on a new one.
+                Err(error) if !retried && is_dead(&error) => retried = true,
+                found => return Ok(found?),
+            }
+        }
     }
 
     /// A connection without a tenant, for statements that set it themselves.

@@ -120,7 +120,7 @@ impl Pool {
 }
 
 /// Whether the connection, not the statement, is what failed.
-fn is_dead(error: &sqlx::Error) -> bool {
+pub(crate) fn is_dead(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Io(_) | sqlx::Error::Protocol(_) => true,
         sqlx::Error::Database(error) => matches!(
