@@ -14,8 +14,26 @@ pub(super) fn sign(
     name: &str,
     nats: &Value,
 ) -> anyhow::Result<String> {
+    sign_as_of(now(), issuer, subject, name, nats)
+}
+
+/// The second that a token was issued in; none if it is no token.
+pub(super) fn issued_at(jwt: &str) -> Option<i64> {
+    let body = BASE64URL_NOPAD.decode(jwt.split('.').nth(1)?.as_bytes());
+    let claims: Value = serde_json::from_slice(&body.ok()?).ok()?;
+    claims.get("iat")?.as_i64()
+}
+
+/// Signs claims as of the second `issued_at`.
+pub(super) fn sign_as_of(
+    issued_at: i64,
+    issuer: &KeyPair,
+    subject: &str,
+    name: &str,
+    nats: &Value,
+) -> anyhow::Result<String> {
     let mut claims = Map::from_iter([
-        ("iat".to_owned(), json!(now())),
+        ("iat".to_owned(), json!(issued_at)),
         ("iss".to_owned(), json!(issuer.public_key())),
         ("name".to_owned(), json!(name)),
         ("nats".to_owned(), nats.clone()),

@@ -175,8 +175,13 @@ impl Identities {
         public_key: &str,
         nats: &Value,
     ) -> anyhow::Result<String> {
-        let jwt = claims::sign(&self.operator, public_key, name, nats)?;
-        files::write_public(&dir.join("accounts").join(format!("{name}.jwt")), &jwt)?;
+        let file = dir.join("accounts").join(format!("{name}.jwt"));
+        // Later than the one before: of two tokens of one second the server may keep either, and with it an account
+        // without its latest revocation, which its configuration hands to it anew at each start.
+        let before = files::read_if_present(&file)?.and_then(|jwt| claims::issued_at(&jwt));
+        let now = claims::now().max(before.map_or(0, |before| before + 1));
+        let jwt = claims::sign_as_of(now, &self.operator, public_key, name, nats)?;
+        files::write_public(&file, &jwt)?;
         self.accounts.insert(public_key.to_owned(), jwt.clone());
         Ok(jwt)
     }
