@@ -11,6 +11,7 @@ mod list;
 mod create;
 mod import;
 mod relay;
+mod oracle;
 
 mod load;
 mod pgbench;
@@ -63,7 +64,7 @@ struct Options {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum What {
-    /// Everything below.
+    /// Every measure of speed below.
     All,
     /// Reading one project.
     Get,
@@ -75,6 +76,8 @@ enum What {
     Import,
     /// Moving events from the outbox to the broker.
     Relay,
+    /// Whether the time of a refusal tells an id of another firm from a random one. Not part of `all`.
+    Oracle,
 }
 
 /// What every measure needs.
@@ -185,6 +188,10 @@ async fn measure(system: &System, options: &Options, say: &dyn Fn(&str)) -> anyh
         if chosen(What::Relay) {
             step("relay");
             relay::round(&bench, &mut report).await?;
+        }
+        if options.what == What::Oracle {
+            step("oracle");
+            oracle::round(&bench, round, &mut report).await?;
         }
     }
     Ok(report)

@@ -18,7 +18,7 @@ pub(crate) struct Report {
 /// One series of one measure, a value a round.
 #[derive(Debug)]
 struct Figure {
-    measure: &'static str,
+    measure: String,
     series: &'static str,
     values: Vec<f64>,
 }
@@ -32,15 +32,15 @@ impl Report {
     }
 
     /// Adds the value of this round. The measure names its unit.
-    pub(crate) fn record(&mut self, measure: &'static str, series: &'static str, value: f64) {
+    pub(crate) fn record(&mut self, measure: &str, series: &'static str, value: f64) {
         let known = self
             .figures
             .iter_mut()
-            .find(|figure| (figure.measure, figure.series) == (measure, series));
+            .find(|figure| (&*figure.measure, figure.series) == (measure, series));
         match known {
             Some(figure) => figure.values.push(value),
             None => self.figures.push(Figure {
-                measure,
+                measure: measure.to_owned(),
                 series,
                 values: vec![value],
             }),
@@ -93,7 +93,7 @@ impl fmt::Display for Report {
         }
         for ours in self.figures.iter().filter(|figure| figure.series == OURS) {
             let own = Spread::of(ours.values.iter().copied());
-            let mut first = vec![ours.measure.to_owned(), number(own.median), own.range()];
+            let mut first = vec![ours.measure.clone(), number(own.median), own.range()];
             let limits: Vec<&Figure> = self.limits(ours).collect();
             if limits.is_empty() {
                 table.add_row(first);
@@ -148,7 +148,9 @@ impl Spread {
 }
 
 fn number(value: f64) -> String {
-    if value < 100.0 {
+    if value < 1.0 {
+        format!("{value:.3}")
+    } else if value < 100.0 {
         format!("{value:.2}")
     } else {
         format!("{value:.0}")

@@ -56,6 +56,7 @@ enum Kind {
     Client = 1,
     Project = 2,
     Consultant = 3,
+    TimeEntry = 4,
 }
 
 impl Firm {
@@ -67,6 +68,11 @@ impl Firm {
     /// The project of a number below [`PROJECTS`].
     pub(crate) fn project(&self, number: u64) -> Uuid {
         self.id(Kind::Project, number)
+    }
+
+    /// The time entry of a number below [`TIME_ENTRIES`], which are as many as projects.
+    pub(crate) fn entry(&self, number: u64) -> Uuid {
+        self.id(Kind::TimeEntry, number)
     }
 
     /// The first and the last digits of its projects' ids: what `pgbench` puts after [`PROJECT_PREFIX`].

@@ -165,9 +165,7 @@ impl ClientOptions {
         if name == "platform" {
             return Ok(TenantId::PLATFORM);
         }
-        let client = self.as_development_operator().await.context(
-            "a slug is looked up as platform operator; name the tenant by its id instead",
-        )?;
+        let client = self.as_development_operator().await?;
         let mut service = client.tenants();
         let tenants = pages(ALL, async |page_size, page_token| {
             let request = pb::ListTenantsRequest {
@@ -223,7 +221,9 @@ impl ClientOptions {
 
     async fn as_development_operator(&self) -> anyhow::Result<Client> {
         let tenant = TenantId::PLATFORM;
-        let token = self.mint(tenant, &[OPERATOR], TOKEN_SECONDS)?;
+        let token = self.mint(tenant, &[OPERATOR], TOKEN_SECONDS).context(
+            "this is done as platform operator: give its token with --token; a tenant can also be named by its id",
+        )?;
         Client::connect(&self.url(), self.ca_file.as_deref(), &token, tenant).await
     }
 }
