@@ -73,7 +73,10 @@ impl System {
             tenant_calls_per_second: std::num::NonZeroU32::MAX,
         };
         let settings = deployment.settings(listen);
-        let services = services::all(&services::ServiceSettings::default());
+        let services = services::all(&services::ServiceSettings {
+            checkpoints: deployment.checkpoint_settings(),
+            ..Default::default()
+        });
         let host = Host::start(&settings, services, registry, Clock::system()).await?;
         let cores = std::thread::available_parallelism()?;
         Ok(Self {

@@ -59,6 +59,8 @@ pub struct World {
     pub workload_dir: PathBuf,
     /// The development issuer's public keys.
     pub issuer_jwks: PathBuf,
+    /// The public half of the key that signs checkpoints of the audit logs.
+    pub checkpoint_jwks: PathBuf,
     /// The development issuer.
     pub issuer: Issuer,
     /// What the alert webhook received.
@@ -145,6 +147,11 @@ async fn bring_up() -> anyhow::Result<(World, Deployment, Host)> {
     let mut service_settings = services::ServiceSettings::default();
     service_settings.audit.alert_webhook_url = Some(webhook.url.clone());
     service_settings.audit.alert_webhook_secret_file = Some(deployment.keys.webhook_secret());
+    service_settings.checkpoints = audit::CheckpointSettings {
+        // So that no test waits a minute.
+        audit_checkpoint_seconds: 1,
+        ..deployment.checkpoint_settings()
+    };
     let services = services::all(&service_settings);
     let host = Host::start(
         &settings,
@@ -165,6 +172,7 @@ async fn bring_up() -> anyhow::Result<(World, Deployment, Host)> {
         identity_dir: deployment.stack.identity_dir.clone(),
         workload_dir: deployment.keys.workload_dir(),
         issuer_jwks: deployment.keys.issuer_jwks(),
+        checkpoint_jwks: deployment.keys.checkpoint_jwks(),
         issuer: deployment.keys.development_issuer()?,
         webhook,
     };

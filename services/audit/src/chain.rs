@@ -98,7 +98,7 @@ impl Verifier {
         if record.sequence != sequence || record.tenant != self.tenant || record.log != self.log {
             return Err(BadEntry::Missing { sequence });
         }
-        if record.hash != hash(&self.head.hash, record) {
+        if !follows(&self.head.hash, record) {
             return Err(BadEntry::Changed { sequence });
         }
         self.head = Head {
@@ -124,6 +124,11 @@ impl Verifier {
             })
         }
     }
+}
+
+/// Whether the hash of a record is the one that it must have after `before`.
+pub fn follows(before: &[u8; 32], record: &Record) -> bool {
+    record.hash == hash(before, record)
 }
 
 /// SHA-256 of the hash before, and of every field with its length, so that no two records are the same bytes.

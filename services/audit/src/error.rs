@@ -13,6 +13,8 @@ pub(crate) enum Error {
     AlertNotFound(AlertId),
     #[error("too many watches are open: repeat the call later")]
     TooManyWatches,
+    #[error("two exports are running in this process: repeat the call later")]
+    TooManyExports,
     #[error(transparent)]
     Kit(#[from] kit::Error),
 }
@@ -28,7 +30,7 @@ impl ServiceError for Error {
         let message = self.to_string();
         match self {
             Self::AlertNotFound(id) => Verdict::not_found(*id),
-            Self::TooManyWatches => {
+            Self::TooManyWatches | Self::TooManyExports => {
                 Verdict::new(Code::ResourceExhausted, ErrorReason::Overloaded, message)
                     .retry_after(std::time::Duration::from_secs(5))
             }

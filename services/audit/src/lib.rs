@@ -6,12 +6,16 @@
 
 pub mod record;
 pub mod chain;
+pub mod checkpoint;
+pub mod export;
+pub mod trail;
 pub mod attempt;
 pub mod alert;
 pub mod summary;
 mod recorder;
 mod subscribers;
 mod promoter;
+mod checkpointer;
 mod deliverer;
 mod webhook;
 mod operations;
@@ -33,6 +37,8 @@ use proto::audit::v1::audit_service_server::AuditServiceServer;
 use tokio::sync::Semaphore;
 
 use crate::alert::DeliveryState;
+pub use crate::checkpointer::CheckpointSettings;
+use crate::checkpointer::Checkpointer;
 use crate::deliverer::Deliverer;
 use crate::promoter::Promoter;
 use crate::recorder::Recorder;
@@ -44,6 +50,8 @@ use crate::webhook::Webhook;
 const OPERATOR: &str = "audit_operator";
 /// Its connections: the promoter's, the deliverer's and those of operators' reads.
 const OPERATOR_CONNECTIONS: u32 = 4;
+/// Exports that one process runs side by side.
+const MAX_EXPORTS: usize = 2;
 /// Watches that one process keeps open.
 const MAX_WATCHES: usize = 512;
 
@@ -59,6 +67,11 @@ pub const DEFINITION: Definition = Definition {
             include_str!("../migrations/0101_attempt.sql"),
         ),
         (102, "alert", include_str!("../migrations/0102_alert.sql")),
+        (
+            103,
+            "checkpoint",
+            include_str!("../migrations/0103_checkpoint.sql"),
+        ),
     ],
     grpc_services: &[
         "catalyst.audit.v1.AuditService",
@@ -87,6 +100,12 @@ pub const DEFINITION: Definition = Definition {
         },
         Exemption {
             role: OPERATOR,
+            table: "chain",
+            commands: &["select"],
+            reason: "a checkpoint says where the logs of all tenants end",
+        },
+        Exemption {
+            role: OPERATOR,
             table: "registry",
             commands: &["select"],
             reason: "whose id a missed id is cannot be told within the tenant that missed it",
@@ -106,8 +125,13 @@ pub const DEFINITION: Definition = Definition {
     ],
 };
 
-/// Wires the service and starts its tasks: the judging of misses, and the delivery of alerts if there is a receiver.
-pub fn build(settings: &Settings, kit: Kit) -> Result<App, StartError> {
+/// Wires the service and starts its tasks: the judging of misses, the signing of checkpoints, and the delivery of
+/// alerts if there is a receiver.
+pub async fn build(
+    settings: &Settings,
+    checkpoints: &CheckpointSettings,
+    kit: Kit,
+) -> Result<App, StartError> {
     let webhook = Webhook::open(settings)?;
     let delivery = if webhook.is_some() {
         DeliveryState::Pending
@@ -121,6 +145,10 @@ pub fn build(settings: &Settings, kit: Kit) -> Result<App, StartError> {
         OPERATOR_CONNECTIONS,
         kit.tasks.clone(),
     )?;
+
+    let checkpointer =
+        Checkpointer::open(checkpoints, &kit, exempt.clone(), recorder.listen()).await?;
+    kit.tasks.spawn(checkpointer.run());
 
     let promoter = Promoter {
         exempt: exempt.clone(),
@@ -159,6 +187,7 @@ pub fn build(settings: &Settings, kit: Kit) -> Result<App, StartError> {
         exempt,
         recorder,
         watches: Arc::new(Semaphore::new(MAX_WATCHES)),
+        exports: Arc::new(Semaphore::new(MAX_EXPORTS)),
     };
     app.routes
         .add_service(AuditServiceServer::new(service.clone()))

@@ -14,6 +14,8 @@ pub const ACKNOWLEDGE_ALERT: Permission =
     Permission::roles("audit.acknowledge_alert", &[Admin, Auditor]);
 /// List records of all tenants.
 pub const LIST_TENANT_RECORDS: Permission = Permission::operator("audit.list_tenant_records");
+/// Export whole logs.
+pub const EXPORT_RECORDS: Permission = Permission::operator("audit.export_records");
 /// List alerts of all tenants.
 pub const LIST_TENANT_ALERTS: Permission = Permission::operator("audit.list_tenant_alerts");
 /// Settle an alert of a tenant.
@@ -32,6 +34,10 @@ pub const TABLE: &[Rpc] = &[
     Rpc::new(
         "catalyst.audit.v1.AuditOperatorService/ListTenantRecords",
         LIST_TENANT_RECORDS,
+    ),
+    Rpc::new(
+        "catalyst.audit.v1.AuditOperatorService/ExportRecords",
+        EXPORT_RECORDS,
     ),
     Rpc::new(
         "catalyst.audit.v1.AuditOperatorService/ListTenantAlerts",

@@ -125,6 +125,13 @@ fn refusal(type_name: &str, body: &Bytes) -> Option<String> {
                 event.consumer
             )
         }
+        security::AuditLogDiverged::NAME => {
+            let event: security::AuditLogDiverged = decode(body)?;
+            format!(
+                "A log of {} ends at {} and does not go on from record {}, which was signed.",
+                event.log_tenant_id, event.found_sequence, event.signed_sequence
+            )
+        }
         security::CrossTenantAccessAttempted::NAME => {
             let event: security::CrossTenantAccessAttempted = decode(body)?;
             let kind = event.kind.replace('_', " ");

@@ -55,6 +55,14 @@ impl Deployment {
         }
     }
 
+    /// Checkpoints of the audit logs, signed with the deployment's own key.
+    pub fn checkpoint_settings(&self) -> audit::CheckpointSettings {
+        audit::CheckpointSettings {
+            audit_checkpoint_key_file: Some(self.keys.checkpoint_key()),
+            ..Default::default()
+        }
+    }
+
     fn database_settings(&self, connections: u32) -> DatabaseSettings {
         DatabaseSettings {
             database_url: self.stack.database_url.clone(),

@@ -19,6 +19,9 @@ pub const DEVELOPMENT_ISSUER: &str = "catalyst-development";
 /// The key id of the development issuer's only key.
 const DEVELOPMENT_KEY: &str = "development";
 
+/// The key id in the JWKS of the key that signs checkpoints. Verifiers compute their own.
+const CHECKPOINT_KEY: &str = "audit-checkpoint";
+
 /// Where each secret lies.
 #[derive(Clone, Debug)]
 pub struct Keys {
@@ -36,6 +39,7 @@ impl Keys {
             &keys.password_dir(),
             &keys.workload_dir(),
             &keys.issuer_dir(),
+            &keys.audit_dir(),
         ] {
             fs::DirBuilder::new()
                 .recursive(true)
@@ -67,6 +71,11 @@ impl Keys {
             workloads.push((path, definition.name));
         }
         write_jwks(&keys.workload_jwks(), &workloads)?;
+        write_new(&keys.checkpoint_key(), private_key)?;
+        write_jwks(
+            &keys.checkpoint_jwks(),
+            &[(keys.checkpoint_key(), CHECKPOINT_KEY)],
+        )?;
         let issuer = keys.issuer_dir().join("key.pem");
         write_new(&issuer, private_key)?;
         write_jwks(&keys.issuer_jwks(), &[(issuer, DEVELOPMENT_KEY)])?;
@@ -103,6 +112,20 @@ impl Keys {
     /// The secret that webhook deliveries are signed with, in the form of Standard Webhooks.
     pub fn webhook_secret(&self) -> PathBuf {
         self.dir.join("alert-webhook.secret")
+    }
+
+    fn audit_dir(&self) -> PathBuf {
+        self.dir.join("audit")
+    }
+
+    /// The key that signs checkpoints of the audit logs.
+    pub fn checkpoint_key(&self) -> PathBuf {
+        self.audit_dir().join("checkpoint.pem")
+    }
+
+    /// Its public half, for whoever verifies them.
+    pub fn checkpoint_jwks(&self) -> PathBuf {
+        self.audit_dir().join("jwks.json")
     }
 
     fn issuer_dir(&self) -> PathBuf {

@@ -23,6 +23,8 @@ pub struct ServiceSettings {
     pub time_entries: time_entries::Settings,
     /// Of audit.
     pub audit: audit::Settings,
+    /// Of audit's checkpoints.
+    pub checkpoints: audit::CheckpointSettings,
 }
 
 impl ServiceSettings {
@@ -32,6 +34,7 @@ impl ServiceSettings {
             projects: kit::settings::from_environment()?,
             time_entries: kit::settings::from_environment()?,
             audit: kit::settings::from_environment()?,
+            checkpoints: kit::settings::from_environment()?,
         })
     }
 }
@@ -44,7 +47,9 @@ pub fn service(name: &str, settings: &ServiceSettings) -> Option<(Definition, Bu
         "consultants" => wire(consultants::build),
         "projects" => wire(move |kit| projects::build(&settings.projects, kit)),
         "time-entries" => wire(move |kit| time_entries::build(&settings.time_entries, kit)),
-        "audit" => wire(move |kit| audit::build(&settings.audit, kit)),
+        "audit" => Box::new(move |kit| {
+            Box::pin(async move { audit::build(&settings.audit, &settings.checkpoints, kit).await })
+        }),
         _ => return None,
     };
     let definition = ALL.into_iter().find(|definition| definition.name == name)?;

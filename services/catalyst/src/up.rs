@@ -169,6 +169,7 @@ async fn start(
     let settings = deployment.settings(options.listen.clone());
     let service_settings = services::ServiceSettings {
         audit: options.alerts.clone(),
+        checkpoints: deployment.checkpoint_settings(),
         ..Default::default()
     };
     let host = Host::start(

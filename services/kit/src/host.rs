@@ -298,6 +298,7 @@ impl Host {
             tasks: self.background.clone(),
             draining: self.stop_servers.clone(),
             database: settings.database.clone(),
+            nats: settings.nats.clone(),
             address,
             gate: Gate {
                 verifier,

@@ -15,7 +15,7 @@ use crate::gate::{self, Gate};
 use crate::page::Pages;
 use crate::permission::Permission;
 use crate::security::SecurityLog;
-use crate::settings::DatabaseSettings;
+use crate::settings::{DatabaseSettings, NatsSettings};
 use crate::tasks::Tasks;
 use crate::workload::Workload;
 
@@ -38,6 +38,8 @@ pub struct Kit {
     pub tasks: Tasks,
     /// Database settings, for a service with an exempt role.
     pub database: DatabaseSettings,
+    /// Settings of the broker, for a service with a user besides its own.
+    pub nats: NatsSettings,
     /// Where this process serves gRPC.
     pub address: SocketAddr,
     pub(crate) draining: tokio_util::sync::CancellationToken,
@@ -131,6 +133,16 @@ impl Kit {
     /// The status that ends an open stream of a tenant that is no longer active.
     pub fn not_active(&self) -> Status {
         gate::not_active()
+    }
+
+    /// Raises a security event of `tenant` that no call caused; durable when this returns `Ok`.
+    pub async fn raise<M: prost::Message + prost::Name>(
+        &self,
+        tenant: crate::TenantId,
+        actor: crate::ctx::Actor,
+        event: &M,
+    ) -> Result<(), Error> {
+        self.security.record(tenant, actor, event).await
     }
 
     async fn on_record<M: prost::Message + prost::Name>(

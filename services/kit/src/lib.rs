@@ -28,6 +28,7 @@ pub mod outbox;
 mod relay;
 pub mod subscriber;
 pub mod bus;
+pub mod ledger;
 pub mod topology;
 
 pub mod error;

@@ -11,6 +11,7 @@ use crate::bus::Bus;
 use crate::directory::BUCKET;
 use crate::events::{Stream, tokens};
 use crate::host::Definition;
+use crate::ledger::{CHECKPOINTS, LedgerName};
 
 /// How long a stored message id is recognised. Consumers keep their own inbox, so this is only the first filter.
 const DUPLICATE_WINDOW: Duration = Duration::from_mins(10);
@@ -41,6 +42,9 @@ pub async fn apply(
         ..Config::default()
     };
     jetstream.create_or_update_stream(dead_letters).await?;
+    jetstream
+        .create_or_update_stream(ledger_stream(CHECKPOINTS, replicas))
+        .await?;
     let bucket = kv::Config {
         bucket: BUCKET.to_owned(),
         description: "the state of each tenant; written by the tenants service alone".to_owned(),
@@ -79,6 +83,20 @@ fn event_stream(stream: Stream, replicas: usize) -> Config {
         num_replicas: replicas,
         duplicate_window: DUPLICATE_WINDOW,
         allow_atomic_publish: true,
+        deny_delete: true,
+        deny_purge: true,
+        ..Config::default()
+    }
+}
+
+/// Kept for ever: the server lets neither be taken back, deleting and purging refused.
+fn ledger_stream(ledger: LedgerName, replicas: usize) -> Config {
+    Config {
+        name: ledger.stream.to_owned(),
+        description: Some("entries that are never changed, each after the last".to_owned()),
+        subjects: vec![ledger.subject.to_owned()],
+        storage: StorageType::File,
+        num_replicas: replicas,
         deny_delete: true,
         deny_purge: true,
         ..Config::default()

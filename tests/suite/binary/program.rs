@@ -190,6 +190,10 @@ pub(super) fn serve_command(service: &str, changes: &[(&str, &str)]) -> Command 
             "CATALYST_PAGE_TOKEN_KEY_FILE",
             text(&keys.join("page-token.key")),
         ),
+        (
+            "CATALYST_AUDIT_CHECKPOINT_KEY_FILE",
+            text(&keys.join("audit/checkpoint.pem")),
+        ),
         ("CATALYST_LOG", "off".to_owned()),
     ] {
         command.env(name, value);

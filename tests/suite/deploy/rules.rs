@@ -14,7 +14,12 @@ const GRPC: u64 = 7400;
 const HARD_STOP: u64 = 15;
 /// The keys that every service mounts beside those that carry its own name.
 const SHARED_KEYS: &[&str] = &["page-token.key"];
-const AUDIT_KEYS: &[&str] = &["audit_operator", "alert-webhook.secret"];
+const AUDIT_KEYS: &[&str] = &[
+    "audit_operator",
+    "alert-webhook.secret",
+    "audit-checkpoint.creds",
+    "checkpoint.pem",
+];
 
 pub(super) fn of_kind<'a>(objects: &'a [Value], kind: &'a str) -> impl Iterator<Item = &'a Value> {
     objects.iter().filter(move |object| object["kind"] == kind)
@@ -269,6 +274,7 @@ pub(super) fn unmeasured(expression: &str, measured: &BTreeSet<String>) -> Vec<S
     const SUFFIXES: &[&str] = &[
         "",
         "_total",
+        "_seconds",
         "_seconds_bucket",
         "_seconds_count",
         "_seconds_sum",

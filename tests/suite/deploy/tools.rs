@@ -145,6 +145,8 @@ impl Keys {
             "page-token.key".to_owned(),
             "database-admin-url".to_owned(),
             "alert-webhook.secret".to_owned(),
+            "audit/checkpoint.pem".to_owned(),
+            "nats/credentials/audit-checkpoint.creds".to_owned(),
         ];
         for service in services {
             let role = service.replace('-', "_");

@@ -268,6 +268,12 @@ pub(super) const CASES: &[Case] = &[
         &[],
     ),
     case(
+        "catalyst.audit.v1.AuditOperatorService/ExportRecords",
+        Operator,
+        r#"{"tenantId": "$tenant"}"#,
+        &[],
+    ),
+    case(
         "catalyst.audit.v1.AuditOperatorService/ListTenantAlerts",
         Operator,
         "{}",

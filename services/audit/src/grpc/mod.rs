@@ -1,6 +1,7 @@
 //! The wire: authorize, convert, call, convert back.
 
 mod convert;
+mod export;
 mod operator;
 mod read;
 mod tenant;
@@ -23,4 +24,6 @@ pub(crate) struct Service {
     pub(crate) recorder: Recorder,
     /// Watches that one process keeps open.
     pub(crate) watches: Arc<Semaphore>,
+    /// Exports that one process runs side by side.
+    pub(crate) exports: Arc<Semaphore>,
 }

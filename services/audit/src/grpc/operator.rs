@@ -1,11 +1,16 @@
 //! `AuditOperatorService`: the operator reads the records and alerts of all tenants.
 
+use std::sync::Arc;
+
 use kit::TenantId;
 use proto::audit::v1 as pb;
 use proto::audit::v1::audit_operator_service_server::AuditOperatorService;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
+use super::export::Export;
 use super::{Service, convert, read};
+use crate::error::Error;
 use crate::{operations, permissions};
 
 #[tonic::async_trait]
@@ -49,6 +54,39 @@ impl AuditOperatorService for Service {
             records,
             next_page_token,
         }))
+    }
+
+    type ExportRecordsStream = ReceiverStream<Result<pb::ExportRecordsResponse, Status>>;
+
+    async fn export_records(
+        &self,
+        request: Request<pb::ExportRecordsRequest>,
+    ) -> Result<Response<Self::ExportRecordsStream>, Status> {
+        let ctx = self
+            .kit
+            .authorize(&request, &permissions::EXPORT_RECORDS)
+            .await?;
+        let (tenant, after) = self
+            .kit
+            .answer(&ctx, read::export(request.get_ref()))
+            .await?;
+        let permit = Arc::clone(&self.exports)
+            .try_acquire_owned()
+            .map_err(|_| Error::TooManyExports);
+        let permit = self.kit.answer(&ctx, permit).await?;
+        let (sender, receiver) = tokio::sync::mpsc::channel(4);
+        let export = Export {
+            kit: self.kit.clone(),
+            ctx,
+            exempt: self.exempt.clone(),
+            tenant,
+            sender,
+        };
+        self.kit.tasks.spawn(async move {
+            export.run(after).await;
+            drop(permit);
+        });
+        Ok(Response::new(ReceiverStream::new(receiver)))
     }
 
     async fn list_tenant_alerts(

@@ -8,6 +8,7 @@ use proto::common::v1::Severity;
 
 use crate::alert::{AlertId, severity_number};
 use crate::record::{Category, Filter};
+use crate::store::records::OperatorPosition;
 
 /// What an acknowledgement asks for.
 pub(super) struct Acknowledge {
@@ -146,6 +147,26 @@ pub(super) fn optional_tenant(text: &str) -> Result<Option<TenantId>, kit::Error
     let read = tenant(text)
         .ok_or_else(|| kit::Error::invalid("tenant_id", "must be a lowercase UUID, or `none`"))?;
     Ok(Some(read))
+}
+
+/// The tenant whose records are exported, none for all, and the position to begin after.
+pub(super) fn export(
+    request: &pb::ExportRecordsRequest,
+) -> Result<(Option<TenantId>, OperatorPosition), kit::Error> {
+    let only = optional_tenant(&request.tenant_id)?;
+    let Some(after) = &request.after else {
+        return Ok((only, OperatorPosition::default()));
+    };
+    let mut fields = Fields::new();
+    let tenant = tenant(&after.tenant_id);
+    if tenant.is_none() {
+        fields.reject("after.tenant_id", "is required: a lowercase UUID");
+    }
+    if after.sequence < 0 {
+        fields.reject("after.sequence", "must not be negative");
+    }
+    let tenant = fields.finish(tenant)?;
+    Ok((only, (tenant.uuid(), after.operator_only, after.sequence)))
 }
 
 /// `none` stands for callers that were not verified.

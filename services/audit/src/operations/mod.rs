@@ -6,8 +6,10 @@ mod list_alerts;
 mod acknowledge_alert;
 mod list_tenant_records;
 mod list_tenant_alerts;
+mod export_records;
 
 pub(crate) use acknowledge_alert::acknowledge_alert;
+pub(crate) use export_records::export_records;
 pub(crate) use list_alerts::list_alerts;
 pub(crate) use list_records::list_records;
 pub(crate) use list_tenant_alerts::list_tenant_alerts;

@@ -2,5 +2,7 @@
 
 pub(crate) mod alerts;
 pub(crate) mod attempts;
+pub(crate) mod export;
+pub(crate) mod heads;
 pub(crate) mod log;
 pub(crate) mod records;

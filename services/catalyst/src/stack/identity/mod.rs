@@ -83,7 +83,8 @@ impl Identities {
         })
     }
 
-    /// The folder of `<user>.creds`: one for each service, `migrator`, `operator` and `sys`.
+    /// The folder of `<user>.creds`: one for each service, `audit-checkpoint`, `migrator`, `operator`
+    /// and `sys`.
     pub fn credentials_dir(&self) -> &Path {
         &self.credentials_dir
     }

@@ -6,6 +6,7 @@
 //! It cannot choose the content: a message keeps the subject under which its author stored it.
 //! Consumers refuse what no service would publish, and inboxes absorb repeats.
 
+use kit::ledger::{CHECKPOINTS, LedgerName};
 use serde_json::{Value, json};
 
 /// A service's name, its noun in subjects, and the durable consumers it reads, as (stream, durable).
@@ -81,6 +82,7 @@ pub(super) fn users() -> Vec<(&'static str, Permissions)> {
         .collect();
     users.push(("migrator", of_migrator()));
     users.push(("operator", of_operator()));
+    users.push((CHECKPOINTS.user, of_ledger(CHECKPOINTS)));
     users
 }
 
@@ -131,7 +133,24 @@ fn of_migrator() -> Permissions {
     }
 }
 
-/// A person who watches events and replays dead letters.
+/// Whoever appends to a ledger: it may read it, and do nothing else on the bus.
+fn of_ledger(ledger: LedgerName) -> Permissions {
+    let LedgerName {
+        stream,
+        subject,
+        user,
+    } = ledger;
+    Permissions {
+        publish: vec![
+            subject.to_owned(),
+            format!("$JS.API.STREAM.INFO.{stream}"),
+            format!("$JS.API.STREAM.MSG.GET.{stream}"),
+        ],
+        subscribe: vec![format!("_INBOX_{user}.>")],
+    }
+}
+
+/// A person who watches events, replays dead letters, and reads checkpoints to verify the audit logs.
 fn of_operator() -> Permissions {
     Permissions {
         publish: [
@@ -142,6 +161,10 @@ fn of_operator() -> Permissions {
             "$JS.API.CONSUMER.MSG.NEXT.DEAD_LETTERS.>",
             "$JS.API.CONSUMER.DELETE.DEAD_LETTERS.>",
             "$JS.ACK.DEAD_LETTERS.>",
+            "$JS.API.STREAM.INFO.AUDIT_CHECKPOINTS",
+            "$JS.API.CONSUMER.CREATE.AUDIT_CHECKPOINTS.>",
+            "$JS.API.CONSUMER.MSG.NEXT.AUDIT_CHECKPOINTS.>",
+            "$JS.API.CONSUMER.DELETE.AUDIT_CHECKPOINTS.>",
             "ingest.>",
         ]
         .map(str::to_owned)
