@@ -2,8 +2,10 @@
 //! either side of an attempt across tenants may read. That attempts are found at all is shown in `audit_trail`.
 
 mod alerts;
+mod checkpoints;
 mod log;
 mod sides;
+mod verify;
 mod watch;
 
 use ::audit::record::{Category, Entry, Log, Record, Resource};

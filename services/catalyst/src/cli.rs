@@ -265,7 +265,7 @@ fn exit_code(error: &anyhow::Error) -> u8 {
                 | StartError::Directory { .. } => EXIT_UNAVAILABLE,
             };
         }
-        if cause.is::<client::doctor::Departures>() {
+        if cause.is::<client::doctor::Departures>() || cause.is::<client::audit_trail::Tampered>() {
             return EXIT_CONFIG;
         }
     }

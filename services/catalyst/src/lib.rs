@@ -10,4 +10,5 @@ pub mod keys;
 pub mod serve;
 pub mod services;
 pub mod stack;
+pub mod trail;
 pub mod up;

@@ -6,3 +6,4 @@ mod refusals;
 mod serve;
 mod trace;
 mod up;
+mod verify;

@@ -7,6 +7,7 @@ use proto::common::v1 as common;
 use tonic::Status;
 
 use super::arguments::{instant, shown};
+use super::audit_trail::{ExportOptions, VerifyOptions};
 use super::connection::Client;
 use super::contract::word;
 use super::error::{Refused, Unavailable, answer, is_transient};
@@ -27,6 +28,11 @@ pub(crate) enum Command {
         #[command(flatten)]
         limit: Limit,
     },
+    /// Write records and signed checkpoints to standard output, as platform operator: all that a verifier needs.
+    Export(ExportOptions),
+    /// Check every hash, signature and checkpoint, as platform operator. Exit 0: good; 78: not what was signed, with the
+    /// first bad record named; anything else: it could not be checked.
+    Verify(VerifyOptions),
     /// Show records as they are appended, until Ctrl-C.
     Watch {
         #[command(flatten)]
@@ -202,6 +208,8 @@ impl Command {
                 });
                 out.list(&listed.await?.told())
             }
+            Self::Export(options) => options.run(client, out).await,
+            Self::Verify(options) => options.run(client, out).await,
             Self::Watch { filter, after } => {
                 let client = client.in_tenant().await?;
                 tokio::select! {

@@ -132,6 +132,12 @@ impl Client {
         AuditOperatorServiceClient::new(self.wire.clone())
             .max_decoding_message_size(MAX_ANSWER_BYTES)
     }
+
+    /// Exports of whole logs, which take as long as they take.
+    pub(crate) fn exports(&self) -> AuditOperatorServiceClient<Wire> {
+        AuditOperatorServiceClient::new(self.streams.clone())
+            .max_decoding_message_size(MAX_ANSWER_BYTES)
+    }
 }
 
 fn endpoint(url: &str, ca_file: Option<&Path>) -> anyhow::Result<Endpoint> {

@@ -6,7 +6,7 @@ use std::fmt::{self, Write as _};
 use tonic::{Code, Response, Status};
 use tonic_types::StatusExt as _;
 
-use crate::import;
+use crate::{import, trail};
 
 const EXIT_FAILED: u8 = 1;
 /// `EX_USAGE`
@@ -192,6 +192,9 @@ pub(crate) fn exit_code(error: &anyhow::Error) -> u8 {
             }
             if let Some(refused) = cause.downcast_ref::<Refused>() {
                 return Some(of_status(&refused.0));
+            }
+            if cause.is::<trail::NoExport>() {
+                return Some(EXIT_BAD_INPUT);
             }
             match cause.downcast_ref::<import::Error>()? {
                 import::Error::Rejects { .. } => Some(EXIT_FAILED),

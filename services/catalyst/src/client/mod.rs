@@ -18,6 +18,7 @@ pub(crate) mod projects;
 pub(crate) mod assignments;
 pub(crate) mod time_entries;
 pub(crate) mod audit;
+pub(crate) mod audit_trail;
 pub(crate) mod alerts;
 pub(crate) mod events;
 mod dead_letters;

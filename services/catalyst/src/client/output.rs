@@ -92,13 +92,22 @@ impl Output {
         self.print(&table.trim_fmt())
     }
 
+    /// Lines as they are, many at once.
+    pub(crate) fn block(&self, lines: &[u8]) -> anyhow::Result<()> {
+        written(self.stdout.lock().write_all(lines))
+    }
+
     fn print(&self, text: &str) -> anyhow::Result<()> {
         let mut stdout = self.stdout.lock();
-        match writeln!(stdout, "{text}").and_then(|()| stdout.flush()) {
-            // Whoever read has seen enough, as in `catalyst audit list | head`: nothing is left to do.
-            Err(error) if error.kind() == ErrorKind::BrokenPipe => std::process::exit(0),
-            written => written.context("cannot write to standard output"),
-        }
+        written(writeln!(stdout, "{text}").and_then(|()| stdout.flush()))
+    }
+}
+
+fn written(outcome: io::Result<()>) -> anyhow::Result<()> {
+    match outcome {
+        // Whoever read has seen enough, as in `catalyst audit list | head`: nothing is left to do.
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => std::process::exit(0),
+        written => written.context("cannot write to standard output"),
     }
 }
 

@@ -14,12 +14,19 @@ pub(crate) struct Limit {
     /// Show at most this many; 0 shows all.
     #[arg(long, value_name = "N", default_value_t = 100)]
     limit: usize,
+    /// Show all.
+    #[arg(long, conflicts_with = "limit")]
+    all: bool,
 }
 
 impl Limit {
     /// As a number of items.
     pub(super) fn count(self) -> usize {
-        if self.limit == 0 { ALL } else { self.limit }
+        if self.all || self.limit == 0 {
+            ALL
+        } else {
+            self.limit
+        }
     }
 }
 
