@@ -3,6 +3,7 @@
 
 mod alerts;
 mod checkpoints;
+mod full;
 mod log;
 mod sides;
 mod verify;
