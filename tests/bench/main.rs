@@ -12,6 +12,7 @@ mod create;
 mod import;
 mod relay;
 mod oracle;
+mod verify;
 
 mod load;
 mod pgbench;
@@ -54,6 +55,9 @@ struct Options {
     /// Callers at the same time; each calls again as soon as it has its answer.
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=100))]
     clients: u16,
+    /// Records of the log that `verify` verifies.
+    #[arg(long, default_value_t = 1_000_000)]
+    records: usize,
     /// auto, system or bundled.
     #[arg(long, default_value = "auto")]
     postgres: PostgresChoice,
@@ -78,6 +82,8 @@ enum What {
     Relay,
     /// Whether the time of a refusal tells an id of another firm from a random one. Not part of `all`.
     Oracle,
+    /// Verifying a long log of audit; not part of all.
+    Verify,
 }
 
 /// What every measure needs.
@@ -145,6 +151,9 @@ async fn interrupted() -> anyhow::Result<()> {
 }
 
 async fn measure(system: &System, options: &Options, say: &dyn Fn(&str)) -> anyhow::Result<Report> {
+    if options.what == What::Verify {
+        return measure_verifying(system, options, say).await;
+    }
     say("loading the data");
     let firms = seed::load(system).await?;
     let first = firms.first().context("there is a firm")?;
@@ -193,6 +202,25 @@ async fn measure(system: &System, options: &Options, say: &dyn Fn(&str)) -> anyh
             step("oracle");
             oracle::round(&bench, round, &mut report).await?;
         }
+    }
+    Ok(report)
+}
+
+async fn measure_verifying(
+    system: &System,
+    options: &Options,
+    say: &dyn Fn(&str),
+) -> anyhow::Result<Report> {
+    say("writing the log");
+    let log = verify::prepare(system, options.records).await?;
+    let title = format!(
+        "{}; a log of {} records, {} rounds",
+        system.description, options.records, options.rounds
+    );
+    let mut report = Report::new(title);
+    for round in 1..=options.rounds {
+        say(&format!("round {round} of {}: verify", options.rounds));
+        verify::round(system, &log, &mut report).await?;
     }
     Ok(report)
 }
