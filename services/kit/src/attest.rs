@@ -4,26 +4,35 @@
 //! function. It needs no rights beyond reading the catalogs, so a service attests with the role that serves.
 //! Invariant: nothing is changed; all that is read is read in one transaction, which is rolled back.
 
+mod boundary;
 mod catalog;
+mod expression;
 mod keys;
+mod live;
 mod policies;
 mod probes;
 mod roles;
 mod session;
 mod tables;
+mod why;
 
+use std::collections::BTreeMap;
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sqlx::Connection;
 use sqlx::postgres::PgConnection;
+use uuid::Uuid;
 
+pub use live::attest_live;
 pub use session::attest_session;
+pub use why::{Explained, explained, why};
 
 use catalog::Rule;
 
 /// What a database is expected to be.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Expected {
     /// The schemas that are judged. Together they should be all that hold tenants' rows.
     pub schemas: Vec<SchemaRules>,
@@ -33,10 +42,14 @@ pub struct Expected {
     pub context_function: String,
     /// The setting that the function reads.
     pub setting: String,
+    /// Settings that every role which reaches rows begins its sessions with, by name.
+    #[serde(default)]
+    pub role_settings: BTreeMap<String, String>,
 }
 
 /// What one schema is expected to be.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct SchemaRules {
     /// The schema.
     pub schema: String,
@@ -45,13 +58,22 @@ pub struct SchemaRules {
     /// The role that serves requests, bound to one tenant at a time.
     pub app: String,
     /// What roles may reach across tenants. A role named here may have rights in the schema as the serving one may.
+    #[serde(default)]
     pub exempt: Vec<ExemptRole>,
     /// Tables without tenants' rows, each with the reason.
+    #[serde(default)]
     pub tenantless: Vec<(String, String)>,
+    /// Tables with rows that every tenant may read, and none may write.
+    #[serde(default)]
+    pub shared: Vec<SharedRows>,
+    /// Functions that run with the rights of their owner, as `schema.name(types)`, each with the reason.
+    #[serde(default)]
+    pub definers: Vec<(String, String)>,
 }
 
 /// A table that a role may reach across tenants.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct ExemptRole {
     /// The role; the serving one as well.
     pub role: String,
@@ -59,6 +81,18 @@ pub struct ExemptRole {
     pub table: String,
     /// The commands: `select`, `insert`, `update`, `delete`.
     pub commands: Vec<String>,
+    /// Why it is right.
+    pub reason: String,
+}
+
+/// Rows of a table that every tenant may read.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SharedRows {
+    /// The table, without its schema.
+    pub table: String,
+    /// The tenant that shared rows belong to; none: their tenant is null.
+    pub tenant: Option<Uuid>,
     /// Why it is right.
     pub reason: String,
 }
@@ -83,8 +117,15 @@ pub struct Finding {
     pub object: String,
     /// What is wrong with it.
     pub problem: String,
-    /// The SQL that mends it, or what to do.
+    /// SQL that mends it as it stands, if it ends with a semicolon; else what to do.
     pub remedy: String,
+}
+
+impl Finding {
+    /// The SQL that mends it, if that is all there is to do.
+    pub fn sql(&self) -> Option<&str> {
+        self.remedy.ends_with(';').then_some(&*self.remedy)
+    }
 }
 
 impl fmt::Display for Finding {
@@ -109,7 +150,23 @@ pub async fn attest(
     connection: &mut PgConnection,
     expected: &Expected,
 ) -> Result<Vec<Finding>, sqlx::Error> {
-    let rules: Vec<&Rule> = rules().collect();
+    judge(connection, expected, rules().collect()).await
+}
+
+/// As [`attest`], by the rules alone whose departures forbid to serve: what a service asks at start.
+pub async fn attest_errors(
+    connection: &mut PgConnection,
+    expected: &Expected,
+) -> Result<Vec<Finding>, sqlx::Error> {
+    let errors = rules().filter(|rule| rule.severity == Severity::Error);
+    judge(connection, expected, errors.collect()).await
+}
+
+async fn judge(
+    connection: &mut PgConnection,
+    expected: &Expected,
+    rules: Vec<&'static Rule>,
+) -> Result<Vec<Finding>, sqlx::Error> {
     let mut tx = connection.begin().await?;
     // Full names in what the catalogs print, nobody's object in place of a catalog's, no compilation of a long query.
     sqlx::raw_sql(

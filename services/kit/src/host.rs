@@ -484,6 +484,8 @@ pub fn expected(definitions: &[Definition]) -> attest::Expected {
                     "the versions applied; no tenant's rows".to_owned(),
                 ),
             ],
+            shared: Vec::new(),
+            definers: Vec::new(),
         }
     });
     attest::Expected {
@@ -491,5 +493,8 @@ pub fn expected(definitions: &[Definition]) -> attest::Expected {
         tenant_column: "tenant_id".to_owned(),
         context_function: "app.current_tenant_id".to_owned(),
         setting: "app.current_tenant_id".to_owned(),
+        role_settings: [("plan_cache_mode", "force_generic_plan"), ("jit", "off")]
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .into(),
     }
 }

@@ -26,6 +26,12 @@ enum Source {
     Url(String),
 }
 
+/// The ids of the usable keys of a set, read as a service reads it at start.
+pub async fn key_ids(variable: &'static str, source: &str) -> Result<Vec<String>, SettingsError> {
+    let set = KeySet::open(variable, source).await?;
+    Ok(set.current().keys().cloned().collect())
+}
+
 /// A set of public keys, kept fresh.
 #[derive(Debug)]
 pub(crate) struct KeySet {

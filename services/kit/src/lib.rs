@@ -48,4 +48,5 @@ pub use ctx::Ctx;
 pub use db::{Db, Tx};
 pub use error::Error;
 pub use ids::{Id, TenantId};
+pub use jwks::key_ids;
 pub use kit::Kit;

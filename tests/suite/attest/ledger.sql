@@ -3,6 +3,8 @@ create role {run}_owner login noinherit password 'ledger';
 create role {run}_app login noinherit password 'ledger';
 create role {run}_relay login noinherit password 'ledger';
 create role {run}_stranger login noinherit password 'ledger';
+alter role {run}_app set jit = off;
+alter role {run}_relay set jit = off;
 
 create extension btree_gist;
 create extension tablefunc;
@@ -22,7 +24,7 @@ grant usage on schema ledger to {run}_app, {run}_relay;
 create table ledger.feature_flag (name text primary key, enabled boolean not null);
 grant select on ledger.feature_flag to {run}_app;
 
--- Shared rows beside each tenant's own, which alone it writes: an exemption for select.
+-- Shared rows beside each tenant's own, which alone it writes.
 create table ledger.industry_code (
     tenant_id uuid not null,
     code      text not null,
@@ -67,7 +69,6 @@ create table ledger.project (
 );
 create index project_client_idx on ledger.project (tenant_id, client_id, closed);
 create index project_parent_idx on ledger.project (tenant_id, parent_id) where parent_id is not null;
-create index project_closed_idx on ledger.project (closed);
 
 create table ledger.time_entry (
     tenant_id  uuid      not null,
@@ -124,6 +125,12 @@ grant select on ledger.open_project to {run}_app;
 
 create function ledger.keep_slug() returns trigger language plpgsql as $$ begin return new; end $$;
 create trigger keep_slug before update on ledger.tenant for each row execute function ledger.keep_slug();
+
+-- With the rights of its owner, and listed for it: it reaches no row.
+create function ledger.server_day() returns date language sql security definer set search_path = pg_catalog, pg_temp
+    return current_date;
+revoke execute on function ledger.server_day from public;
+grant execute on function ledger.server_day to {run}_app;
 reset role;
 
 -- One round trip for a hot read: sets the context, reads, restores.
@@ -149,4 +156,5 @@ insert into ledger.project (tenant_id, id, client_id) select tenant_id, tenant_i
 insert into ledger.time_entry
 select tenant_id, tenant_id, tenant_id, tstzrange('2026-01-05 09:00+00', '2026-01-05 10:00+00') from ledger.tenant;
 insert into ledger.outbox (tenant_id, event_id) select tenant_id, tenant_id from ledger.tenant;
-insert into ledger.industry_code values ('11111111-1111-7111-8111-111111111111', 'legal');
+insert into ledger.industry_code values
+    ('11111111-1111-7111-8111-111111111111', 'legal'), ('00000000-0000-7000-8000-000000000001', 'banking');

@@ -2,6 +2,7 @@
 //!
 //! Every rule is a `select` of object, problem and remedy over these. All rules run as one statement, so that each
 //! expression is computed once and an attestation costs one round trip.
+//! A remedy that ends with a semicolon is SQL that mends the departure as it stands; any other says what to do.
 //! Invariant: only catalogs that any role may read; names are printed in full (the search path is `pg_catalog`).
 
 use sqlx::AssertSqlSafe;
@@ -78,8 +79,12 @@ pub(super) async fn probe_of_tables(
     connection: &mut PgConnection,
     expected: &Expected,
 ) -> Result<Option<String>, sqlx::Error> {
-    let select = "select string_agg(format('select %L where exists (select from %s)', object, object), ' union all ')
+    let select = "select string_agg(format('select %L where exists (select from %s%s)', object, object,
+                                       case when h.name is not null
+                                            then format(' where %I is distinct from %L', $1 ->> 'tenant_column', h.tenant)
+                                       end), ' union all ')
         from bound b
+        left join shared h on (h.schema, h.name) = (b.schema, b.name)
         where has_any_column_privilege(oid, 'select') and has_schema_privilege(namespace, 'usage')
           and not exists (select from exemption e
                           where (e.schema, e.role, e.name, e.command) = (b.schema, current_user, b.name, 'select'))
@@ -91,17 +96,24 @@ pub(super) async fn probe_of_tables(
         .await
 }
 
-const CATALOG: &str = r#"
+/// The common table expressions that every statement on the catalogs begins with.
+pub(super) const CATALOG: &str = r#"
 with recursive
 schema_rule as (
-    select s.schema, s.owner, s.app, s.exempt, s.tenantless, n.oid as namespace, n.nspacl as acl
-    from jsonb_to_recordset($1 -> 'schemas') as s (schema text, owner text, app text, exempt jsonb, tenantless jsonb)
+    select s.schema, s.owner, s.app, s.exempt, s.tenantless, s.shared, s.definers, n.oid as namespace, n.nspacl as acl
+    from jsonb_to_recordset($1 -> 'schemas')
+             as s (schema text, owner text, app text, exempt jsonb, tenantless jsonb, shared jsonb, definers jsonb)
     left join pg_namespace n on n.nspname = s.schema
 ),
 -- What a role may do on a table across tenants.
 exemption as (
     select s.schema, x.role, x."table" as name, lower(unnest(x.commands)) as command
     from schema_rule s, jsonb_to_recordset(s.exempt) as x (role text, "table" text, commands text[])
+),
+-- Rows that every tenant may read: those of this tenant, or of none. An owner is null where none is declared.
+shared as (
+    select s.schema, x."table" as name, x.tenant
+    from schema_rule s, jsonb_to_recordset(s.shared) as x ("table" text, tenant uuid)
 ),
 -- The roles that reach rows while the service runs: the serving one and those of the exemptions.
 running as (
@@ -112,7 +124,7 @@ running as (
 ),
 context as (
     select p.oid, p.pronamespace as namespace, p.prolang, p.provolatile, p.prosecdef, p.proconfig, p.prorettype,
-           format('(%I = %s)', $1 ->> 'tenant_column', f) as expression
+           f::text as call, format('(%I = %s)', $1 ->> 'tenant_column', f) as expression
     from to_regprocedure(($1 ->> 'context_function') || '()') as f
     left join pg_proc p on p.oid = f
 ),
@@ -122,11 +134,17 @@ relation as (
            c.relkind as kind, c.relispartition as is_partition, c.relowner, c.relacl,
            c.relrowsecurity as enabled, c.relforcerowsecurity as forced,
            exists (select from jsonb_array_elements(s.tenantless) t where t ->> 0 = c.relname) as tenantless,
-           a.attnum as tenant, a.atttypid as tenant_type, a.attnotnull as tenant_not_null
+           a.attnum as tenant, a.attnotnull as tenant_not_null, a.atttypid as tenant_type,
+           coalesce(nullif(t.typbasetype, 0), a.atttypid) as tenant_stored_as
     from schema_rule s
     join pg_class c on c.relnamespace = s.namespace and c.relkind in ('r', 'p', 'v', 'm', 'f', 'S')
     left join pg_attribute a
         on a.attrelid = c.oid and a.attname = $1 ->> 'tenant_column' and not a.attisdropped
+    left join pg_type t on t.oid = a.atttypid
+    -- An extension's own tables, which nobody else may use and which hold no tenants' rows.
+    where a.attnum is not null or c.relacl is not null
+       or not exists (select from pg_depend d
+                      where d.classid = 'pg_class'::regclass and d.objid = c.oid and d.deptype = 'e')
 ),
 stored as (select * from relation where kind in ('r', 'p')),
 -- Tables that hold tenants' rows.
@@ -145,7 +163,7 @@ granted as (
 ),
 -- One row for each role and command that a policy speaks of.
 policy as (
-    select b.schema, b.oid, b.name, b.object, p.polname, p.polpermissive as permissive, p.polcmd,
+    select b.schema, b.oid, b.name, b.object, b.app, p.polname, p.polpermissive as permissive, p.polcmd,
            r.oid as role_oid, case r.oid when 0 then 'public' else pg_get_userbyid(r.oid)::text end as role, v.command,
            pg_get_expr(p.polqual, p.polrelid) as seen, pg_get_expr(p.polwithcheck, p.polrelid) as written
     from bound b
@@ -187,6 +205,12 @@ routine as (
     join pg_proc p on p.pronamespace = s.namespace
     where not exists (select from pg_depend d
                       where d.classid = 'pg_proc'::regclass and d.objid = p.oid and d.deptype = 'e')
+),
+-- Functions that may run with the rights of their owner, since they are listed with a reason.
+definer as (
+    select p.oid
+    from schema_rule s, jsonb_array_elements(s.definers) f, pg_proc p
+    where p.prosecdef and p.oid::regprocedure::text = f ->> 0
 ),
 -- Relations of the schemas, and whatever reads or rewrites into them from anywhere through views and rules.
 reader as (

@@ -5,19 +5,25 @@
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection, Either};
 
-use super::{Expected, Finding, Severity, catalog};
+use super::{Expected, Finding, Severity, boundary, catalog};
 
 /// Any tenant will do: no row is read in its name.
 const SOME_TENANT: &str = "5a3c7f0e-9d1b-4c2a-8e6f-1b2d3c4e5f60";
 
 /// The rules that only a probe can decide.
-pub(super) const RULES: [&str; 3] = [
+pub(super) const RULES: [&str; 4] = [
     "context-leftover",
     "context-behavior",
+    boundary::RULE,
     "open-without-context",
 ];
 
-fn departure(rule: &'static str, object: &str, problem: String, remedy: &str) -> Finding {
+pub(super) fn departure(
+    rule: &'static str,
+    object: &str,
+    problem: String,
+    remedy: &str,
+) -> Finding {
     Finding {
         rule,
         severity: Severity::Error,
@@ -37,7 +43,8 @@ pub(super) async fn run(
         findings = context(connection, expected).await?;
     }
     if findings.is_empty() {
-        findings = tables(connection, expected).await?;
+        findings = boundary::run(connection, expected).await?;
+        findings.extend(tables(connection, expected).await?);
     }
     Ok(findings)
 }
@@ -143,7 +150,7 @@ async fn tables(
 }
 
 /// The server's refusal is an answer here; only a broken connection is an error.
-fn refusal<T>(answer: Result<T, sqlx::Error>) -> Result<Either<T, String>, sqlx::Error> {
+pub(super) fn refusal<T>(answer: Result<T, sqlx::Error>) -> Result<Either<T, String>, sqlx::Error> {
     match answer {
         Ok(answer) => Ok(Either::Left(answer)),
         Err(sqlx::Error::Database(refused)) => Ok(Either::Right(refused.message().to_owned())),

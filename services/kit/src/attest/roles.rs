@@ -1,12 +1,12 @@
 //! Rules on roles and functions: who could step around the policies, and how.
 //! Invariant: the roles that serve have the rights of their own schema and nothing else in the whole server.
 
-use super::catalog::{Rule, error};
+use super::catalog::{Rule, error, warning};
 
 pub(super) const RULES: &[Rule] = &[
     error(
         "role-missing",
-        "select x.role, format('the role of the schema %s does not exist', x.schema), format('create role %I', x.role)
+        "select x.role, format('the role of the schema %s does not exist', x.schema), format('create role %I, then migrate', x.role)
          from (select schema, role, oid from running
                union select schema, owner, to_regrole(quote_ident(owner)) from schema_rule) x
          where x.oid is null",
@@ -18,14 +18,14 @@ pub(super) const RULES: &[Rule] = &[
          from schema_rule s join running r on r.schema = s.schema and r.role = s.owner
          union all
          select s.schema, format('the schema belongs to %s and not to %s', n.nspowner::regrole, s.owner),
-                format('alter schema %I owner to %I', s.schema, s.owner)
+                format('alter schema %I owner to %I;', s.schema, s.owner)
          from schema_rule s join pg_namespace n on n.oid = s.namespace
          where n.nspowner is distinct from to_regrole(quote_ident(s.owner))",
     ),
     error(
         "role-attribute",
         "select distinct a.rolname::text, format('is %s', t.attribute),
-                format('alter role %I no%s', a.rolname, t.attribute)
+                format('alter role %I no%s;', a.rolname, t.attribute)
          from pg_roles a
          cross join lateral (values ('superuser', a.rolsuper), ('bypassrls', a.rolbypassrls),
                                     ('createrole', a.rolcreaterole), ('createdb', a.rolcreatedb),
@@ -36,7 +36,7 @@ pub(super) const RULES: &[Rule] = &[
     error(
         "role-membership",
         "select distinct a.rolname::text, format('is a member of %s', m.roleid::regrole),
-                format('revoke %s from %I', m.roleid::regrole, a.rolname)
+                format('revoke %s from %I;', m.roleid::regrole, a.rolname)
          from pg_auth_members m join pg_roles a on a.oid = m.member
          where a.oid in (select oid from running) or a.rolname in (select owner from schema_rule)",
     ),
@@ -44,7 +44,7 @@ pub(super) const RULES: &[Rule] = &[
     error(
         "role-lent",
         "select r.role, format('%s is a member of it', m.member::regrole),
-                format('revoke %I from %s', r.role, m.member::regrole)
+                format('revoke %I from %s;', r.role, m.member::regrole)
          from (select distinct oid, role from running) r
          join pg_auth_members m on m.roleid = r.oid
          join pg_roles a on a.oid = m.member
@@ -56,7 +56,7 @@ pub(super) const RULES: &[Rule] = &[
     error(
         "role-owns",
         "select distinct r.role, format('owns the %s', pg_describe_object(d.classid, d.objid, d.objsubid)),
-                format('reassign owned by %I to %I', r.role, s.owner)
+                format('reassign owned by %I to %I;', r.role, s.owner)
          from running r
          join schema_rule s on s.schema = r.schema
          join pg_shdepend d on d.refclassid = 'pg_authid'::regclass and d.refobjid = r.oid and d.deptype = 'o'
@@ -84,12 +84,12 @@ pub(super) const RULES: &[Rule] = &[
     error(
         "role-creates",
         "select distinct r.role, format('may create objects in the schema %s', n.nspname),
-                format('revoke create on schema %I from %I, public', n.nspname, r.role)
+                format('revoke create on schema %I from %I, public;', n.nspname, r.role)
          from running r cross join pg_namespace n
          where r.oid is not null and not r.superuser and n.nspname !~ '^pg_(toast|temp)'
            and has_schema_privilege(r.oid, n.oid, 'create')
          union
-         select r.role, 'may create schemas', format('revoke create on database %I from %I', current_database(), r.role)
+         select r.role, 'may create schemas', format('revoke create on database %I from %I, public;', current_database(), r.role)
          from running r
          where r.oid is not null and not r.superuser and has_database_privilege(r.oid, current_database(), 'create')",
     ),
@@ -97,7 +97,7 @@ pub(super) const RULES: &[Rule] = &[
     error(
         "role-temporary",
         "select distinct r.role, 'may create temporary tables',
-                format('revoke temporary on database %I from public, %I', current_database(), r.role)
+                format('revoke temporary on database %I from public, %I;', current_database(), r.role)
          from running r
          where r.oid is not null and not r.superuser
            and has_database_privilege(r.oid, current_database(), 'temporary')",
@@ -106,24 +106,41 @@ pub(super) const RULES: &[Rule] = &[
     error(
         "session-preset",
         "select coalesce(a.rolname::text, current_database()::text), format('sessions begin with %s', c.setting),
-                format('alter %s reset %s',
-                       case when a.oid is null then format('database %I', current_database())
-                            else format('role %I', a.rolname) end,
+                format('alter %s reset %s;',
+                       case when a.oid is null and s.setdatabase = 0 then 'role all'
+                            when a.oid is null then format('database %I', current_database())
+                            when s.setdatabase = 0 then format('role %I', a.rolname)
+                            else format('role %I in database %I', a.rolname, current_database()) end,
                        split_part(c.setting, '=', 1))
          from pg_db_role_setting s
          cross join unnest(s.setconfig) as c (setting)
          left join pg_roles a on a.oid = s.setrole
          where s.setdatabase in (0, (select oid from pg_database where datname = current_database()))
            and (lower(split_part(c.setting, '=', 1)) = lower($1 ->> 'setting')
-                or lower(c.setting) in ('session_replication_role=replica', 'session_replication_role=local'))",
+                or lower(c.setting) in ('session_replication_role=replica', 'session_replication_role=local',
+                                        'row_security=off')
+                or (lower(split_part(c.setting, '=', 1)) = 'role' or c.setting ~* '^search_path=.*,.*pg_catalog')
+                   and (a.oid is null or a.oid in (select oid from running)))",
+    ),
+    warning(
+        "serving-setting",
+        "select distinct r.role, format('serves without %s = %s', w.key, w.value),
+                format('alter role %I set %s = %L;', r.role, w.key, w.value)
+         from running r cross join jsonb_each_text($1 -> 'role_settings') w
+         where r.oid is not null
+           and not exists (select from pg_db_role_setting s cross join unnest(s.setconfig) as c (setting)
+                           where s.setrole in (0, r.oid)
+                             and s.setdatabase in (0, (select oid from pg_database where datname = current_database()))
+                             and c.setting = w.key || '=' || w.value)",
     ),
     // It runs with the rights of its owner, as a serving role may call it from anywhere.
     error(
         "security-definer",
         "select p.oid::regprocedure::text, format('runs with the rights of %s', p.proowner::regrole),
-                format('alter routine %s security invoker', p.oid::regprocedure)
+                format('alter routine %s security invoker;', p.oid::regprocedure)
          from pg_proc p
          where p.prosecdef
+           and p.oid not in (select oid from definer)
            and not exists (select from pg_depend d
                            where d.classid = 'pg_proc'::regclass and d.objid = p.oid and d.deptype = 'e')
            and (p.pronamespace in (select namespace from schema_rule)
@@ -133,11 +150,69 @@ pub(super) const RULES: &[Rule] = &[
                                  and has_function_privilege(r.oid, p.oid, 'execute')
                                  and has_schema_privilege(r.oid, p.pronamespace, 'usage')))",
     ),
+    // Without a path of its own it finds what its caller put first in theirs, temporary objects before all.
+    error(
+        "definer-search-path",
+        "select p.oid::regprocedure::text, 'runs with the rights of its owner by the search path of its caller',
+                format('alter routine %s set search_path = pg_catalog, pg_temp;', p.oid::regprocedure)
+         from definer f join pg_proc p on p.oid = f.oid
+         where p.prosecdef
+           and not exists (select from unnest(p.proconfig) as c (setting)
+                           where c.setting ~ '^search_path=(pg_catalog|\"\")(, .*)?, pg_temp$')",
+    ),
+    // What it reads or writes passes the policies of its owner's role, which bind nobody to the caller's tenant.
+    error(
+        "definer-reaches-tenants",
+        "select p.oid::regprocedure::text, 'reaches tenants'' rows with the rights of its owner',
+                format('alter routine %s security invoker;', p.oid::regprocedure)
+         from definer f join pg_proc p on p.oid = f.oid
+         where p.prosecdef
+           and (exists (select from pg_depend d
+                        where d.classid = 'pg_proc'::regclass and d.objid = p.oid
+                          and d.refclassid = 'pg_class'::regclass and d.refobjid in (select oid from reader))
+                or p.prosrc ~* '\\mexecute\\M'
+                or exists (select from bound b where position(lower(b.name) in lower(p.prosrc)) > 0))",
+    ),
+    // Code in such a language acts as the server itself.
+    error(
+        "untrusted-function",
+        "select p.oid::regprocedure::text, format('is written in %s, which nothing confines', l.lanname),
+                format('drop routine %s;', p.oid::regprocedure)
+         from pg_proc p join pg_language l on l.oid = p.prolang and not l.lanpltrusted
+         where p.pronamespace not in ('pg_catalog'::regnamespace, 'information_schema'::regnamespace)
+           and not exists (select from pg_depend d
+                           where d.classid = 'pg_proc'::regclass and d.objid = p.oid and d.deptype = 'e')
+           and (p.pronamespace in (select namespace from schema_rule)
+                or exists (select from running r
+                           where r.oid is not null and not r.superuser
+                             and has_function_privilege(r.oid, p.oid, 'execute')
+                             and has_schema_privilege(r.oid, p.pronamespace, 'usage')))",
+    ),
+    // Large objects have no policies.
+    error(
+        "large-object",
+        "select format('large object %s', o.oid), 'every role may reach it, of whatever tenant',
+                format('revoke all on large object %s from public;', o.oid)
+         from pg_largeobject_metadata o
+         where exists (select from aclexplode(o.lomacl) x where x.grantee = 0)
+         union all
+         select 'lo_compat_privileges', 'every role may reach every large object', 'reset lo_compat_privileges'
+         where current_setting('lo_compat_privileges')::boolean",
+    ),
+    warning(
+        "event-trigger",
+        "select e.evtname::text, format('runs %s in the session of whoever meets %s', e.evtfoid::regprocedure, e.evtevent),
+                format('drop event trigger %I;', e.evtname)
+         from pg_event_trigger e
+         where e.evtenabled <> 'D'
+           and not exists (select from pg_depend d
+                           where d.classid = 'pg_event_trigger'::regclass and d.objid = e.oid and d.deptype = 'e')",
+    ),
     // A leakproof function is evaluated before the policy, on rows that the policy would hide.
     error(
         "leakproof-function",
         "select p.oid::regprocedure::text, 'is evaluated before the policies',
-                format('alter function %s not leakproof', p.oid::regprocedure)
+                format('alter function %s not leakproof;', p.oid::regprocedure)
          from pg_proc p
          where p.proleakproof
            and p.pronamespace not in ('pg_catalog'::regnamespace, 'information_schema'::regnamespace)
@@ -148,7 +223,7 @@ pub(super) const RULES: &[Rule] = &[
     error(
         "context-kept",
         "select r.object, format('sets %s and does not restore it', $1 ->> 'setting'),
-                format('alter routine %s set %s = ''''; alter function %1$s volatile', r.object, $1 ->> 'setting')
+                format('alter routine %s set %s = ''''; alter routine %1$s volatile;', r.object, $1 ->> 'setting')
          from routine r
          where (r.body ~* ('set_config\\s*\\(\\s*(''' || replace($1 ->> 'setting', '.', '\\.') || '''|[^''\\s])')
                 or r.body ~* ('\\mset\\s+(local\\s+|session\\s+)?' || replace($1 ->> 'setting', '.', '\\.')))
@@ -162,7 +237,7 @@ pub(super) const RULES: &[Rule] = &[
                 case when c.oid is null then 'the function does not exist'
                      else 'is not a plain stable sql function that returns uuid' end,
                 format('create or replace function %s() returns uuid language sql stable parallel safe
-                        return nullif(current_setting(%L, true), '''')::uuid',
+                        return nullif(current_setting(%L, true), '''')::uuid;',
                        $1 ->> 'context_function', $1 ->> 'setting')
          from context c
          where (c.provolatile = 's' and not c.prosecdef and c.proconfig is null and c.prorettype = 'uuid'::regtype

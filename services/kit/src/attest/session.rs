@@ -7,6 +7,15 @@ use super::{Finding, Severity};
 /// The first release of each major version in which no known fault breaks row-level security; older majors have none.
 const VERSION_FLOOR: [(i32, i32); 4] = [(15, 18), (16, 14), (17, 10), (18, 4)];
 
+/// What this module decides.
+pub(super) const RULES: [&str; 5] = [
+    "session-role",
+    "session-unbound",
+    "session-row-security",
+    "session-replication",
+    "version-floor",
+];
+
 /// Checks that the connection serves as `role`, is bound by row-level security, and talks to a server at or above the
 /// version floor. Any role may call it; it changes nothing.
 pub async fn attest_session(

@@ -100,3 +100,34 @@ drop index ledger.project_client_idx;
 -- raises: foreign-key-unindexed
 drop index ledger.project_client_idx;
 create index on ledger.project (tenant_id, client_id) where not closed;
+
+-- change: a foreign key that removes rows of other tenants
+-- raises: foreign-key-not-by-tenant, key-not-by-tenant
+alter table ledger.client add constraint client_id_key unique (id);
+alter table ledger.project add foreign key (client_id) references ledger.client (id) on delete cascade;
+
+-- change: a key over all tenants that is checked late
+-- raises: key-not-by-tenant
+alter table ledger.client add constraint client_code_once unique (code) deferrable initially deferred;
+
+-- change: an index that leads with something else
+-- raises: index-not-by-tenant
+create index on ledger.project (closed);
+
+-- change: an index of another method, over all tenants
+-- raises: index-not-by-tenant
+create index on ledger.time_entry using gist (span);
+
+-- change: numbers that all tenants draw from
+-- raises: key-by-counter
+create table ledger.invoice (
+    tenant_id uuid   not null,
+    number    bigint not null generated always as identity,
+    primary key (tenant_id, number)
+);
+alter table ledger.invoice owner to {run}_owner;
+alter table ledger.invoice enable row level security;
+alter table ledger.invoice force row level security;
+create policy tenant_isolation on ledger.invoice for select to {run}_app
+    using (tenant_id = app.current_tenant_id());
+grant select on ledger.invoice to {run}_app;

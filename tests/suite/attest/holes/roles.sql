@@ -169,3 +169,98 @@ alter function app.current_tenant_id() set search_path = pg_catalog;
 -- change: a context function with the rights of its owner
 -- raises: context-function, security-definer
 alter function app.current_tenant_id() security definer;
+
+-- change: a context function in another language, which is not inlined
+-- raises: context-function
+create or replace function app.current_tenant_id() returns uuid language plpgsql stable parallel safe
+as $$ begin return nullif(current_setting('app.current_tenant_id', true), '')::uuid; end $$;
+
+-- change: a volatile context function
+-- raises: context-function
+alter function app.current_tenant_id() volatile;
+
+-- change: the serving role writes all data
+-- raises: role-membership
+grant pg_write_all_data to {run}_app;
+
+-- change: the serving role reads files of the server
+-- raises: role-membership
+grant pg_read_server_files to {run}_app;
+
+-- change: the serving role is a member of a group that may become the owner
+-- raises: role-membership
+grant {run}_owner to {run}_stranger;
+grant {run}_stranger to {run}_app;
+
+-- change: a relay that may make databases
+-- raises: role-attribute
+alter role {run}_relay createdb;
+
+-- change: sessions of one role in one database that begin inside a tenant
+-- raises: session-preset
+alter role {run}_app in database {run} set app.current_tenant_id = '11111111-1111-7111-8111-111111111111';
+
+-- change: sessions that act as the owner
+-- raises: session-preset
+alter role {run}_app set role = {run}_owner;
+
+-- change: sessions that find other functions before the system's own
+-- raises: session-preset
+alter role {run}_app set search_path = public, pg_catalog;
+
+-- change: sessions of the database that fail where a policy would bind them
+-- raises: session-preset
+alter database {run} set row_security = off;
+
+-- change: a serving role that plans as the server does
+-- raises: serving-setting
+alter role {run}_app reset jit;
+
+-- change: a relay that compiles its queries
+-- raises: serving-setting
+alter role {run}_relay set jit = on;
+
+-- change: a listed function with the rights of its owner, by its caller's search path
+-- raises: definer-search-path
+alter function ledger.server_day() reset search_path;
+
+-- change: a listed function that finds temporary objects first
+-- raises: definer-search-path
+alter function ledger.server_day() set search_path = pg_catalog, public;
+
+-- change: a listed function that reads tenants' rows
+-- raises: definer-reaches-tenants
+create or replace function ledger.server_day() returns date
+    language sql security definer set search_path = pg_catalog, pg_temp
+    return current_date + (select 0 * count(*)::integer from ledger.open_project);
+
+-- change: a listed function whose text names a table of tenants
+-- raises: definer-reaches-tenants
+create or replace function ledger.server_day() returns date
+    language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$ begin perform from ledger.client; return current_date; end $$;
+
+-- change: a listed function that makes its statements while it runs
+-- raises: definer-reaches-tenants
+create or replace function ledger.server_day() returns date
+    language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$ begin execute 'select from led' || 'ger.client'; return current_date; end $$;
+
+-- change: a function that nothing confines
+-- raises: untrusted-function
+create function ledger.pid() returns integer language internal as 'pg_backend_pid';
+revoke execute on function ledger.pid from public;
+
+-- change: a large object for everybody
+-- raises: large-object
+select lo_create(4711);
+grant select on large object 4711 to public;
+
+-- change: a server that asks nobody who reads large objects
+-- raises: large-object
+set local lo_compat_privileges = on;
+
+-- change: code that runs whenever the schema changes
+-- raises: event-trigger
+create function public.watch() returns event_trigger language plpgsql as $$ begin end $$;
+create event trigger watch on ddl_command_end execute function public.watch();

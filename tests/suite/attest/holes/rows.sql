@@ -1,9 +1,6 @@
 -- Changes to ledger.sql that open a hole each, in what holds and shows rows.
 -- A line `-- change:` begins one; `-- raises:` names the rules that must say so, these and no others.
 
--- change:` begins one; `-- raises:` names the rules that must
--- say so, these and no others.
-
 -- change: row security that does not bind the owner
 -- raises: rls-not-forced
 alter table ledger.client no force row level security;
@@ -50,6 +47,7 @@ alter table ledger.note force row level security;
 -- change: a table listed as without tenants that has got them
 -- raises: grant-without-policy, key-not-by-tenant, open-without-context, rls-not-enabled, rls-not-forced, tenant-index-missing, tenantless-wrong
 alter table ledger.feature_flag add tenant_id uuid not null default gen_random_uuid();
+alter table ledger.feature_flag alter tenant_id drop default;
 
 -- change: a list that names a table of the past
 -- raises: tenantless-wrong
@@ -71,7 +69,7 @@ alter table ledger.feature_flag owner to current_user;
 alter schema ledger owner to {run}_app;
 
 -- change: a schema under another name
--- raises: role-elsewhere, schema-missing
+-- raises: role-elsewhere, schema-missing, security-definer
 alter schema ledger rename to lager;
 
 -- change: a foreign table
@@ -272,3 +270,31 @@ grant usage on sequence ledger.outbox_seq_seq to {run}_app;
 -- change: rights by default on tables to come
 -- raises: default-privileges
 alter default privileges for role {run}_owner in schema ledger grant select on tables to {run}_app;
+
+-- change: a tenant that is filled in for whoever forgets it
+-- raises: tenant-default
+alter table ledger.client alter tenant_id set default '11111111-1111-7111-8111-111111111111';
+
+-- change: a tenant that is made of what the caller writes
+-- raises: tenant-default
+create table ledger.note (
+    owner_code text not null,
+    tenant_id  uuid not null generated always as (md5(owner_code)::uuid) stored,
+    primary key (tenant_id, owner_code)
+);
+alter table ledger.note owner to {run}_owner;
+alter table ledger.note enable row level security;
+alter table ledger.note force row level security;
+
+-- change: a publication whose filter leaves every tenant in
+-- raises: publication-unfiltered
+create publication feed for table ledger.client where (tenant_id is not null);
+
+-- change: a table that inherits rows and not their policies
+-- raises: rls-not-enabled, rls-not-forced, tenant-index-missing
+create table ledger.former_client () inherits (ledger.client);
+alter table ledger.former_client owner to {run}_owner;
+
+-- change: a partition with policies of its own that show all
+-- raises: policy-not-tenant
+create policy open on ledger.time_entry_0 for select to {run}_app using (true);
