@@ -14,7 +14,7 @@ use kit::settings::{
 use crate::client::{self, ClientOptions};
 use crate::keys::Keys;
 use crate::stack::identity::Identities;
-use crate::{deployment, import, serve, services, up};
+use crate::{deployment, doctor, import, serve, services, up};
 
 /// Bad usage or a bad setting (`EX_USAGE`).
 pub const EXIT_USAGE: u8 = 64;
@@ -26,7 +26,7 @@ pub const EXIT_CONFIG: u8 = 78;
 /// Catalyst: the back end of professional-services firms.
 ///
 /// Exit codes: 0 done; 1 failed; 64 bad usage or setting; 65 unreadable input; 69 the database, the broker or the
-/// server cannot be reached; 77 the caller may not; 78 the deployment is not as it must be.
+/// server cannot be reached; 77 the caller may not; 78 the deployment is not as it must be. `doctor` has codes of its own.
 #[derive(Debug, Parser)]
 #[command(name = "catalyst", version)]
 struct Cli {
@@ -50,8 +50,10 @@ enum Command {
         #[arg(long)]
         dir: PathBuf,
     },
-    /// Check that the live database isolates tenants as it must. Exit 0: it does; 78: it does not.
-    Doctor(DoctorOptions),
+    /// Check that a running deployment isolates tenants as it must.
+    ///
+    /// Exit codes: 0 sound, warnings aside; 1 it departs from the rules; 2 not all could be checked; 64 bad usage.
+    Doctor(doctor::DoctorOptions),
     /// Make a token of the development issuer.
     Token(client::TokenOptions),
     /// Firms of the deployment, as a platform operator.
@@ -111,17 +113,6 @@ struct MigrateOptions {
     nats: NatsSettings,
 }
 
-/// What `doctor` looks at: the deployment of the environment, or the running `catalyst up` of the data folder.
-#[derive(Debug, clap::Args)]
-struct DoctorOptions {
-    /// postgres://HOST:PORT/DATABASE without a user; default: the running `catalyst up`.
-    #[arg(long, env = "CATALYST_DATABASE_URL")]
-    database_url: Option<String>,
-    /// Folder with one password file per role; default: the running `catalyst up`'s.
-    #[arg(long, env = "CATALYST_DATABASE_PASSWORD_DIR")]
-    database_password_dir: Option<PathBuf>,
-}
-
 /// Runs the program.
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -177,7 +168,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
                 dir.display()
             ))
         }
-        Command::Doctor(options) => doctor(options, &client).await,
+        Command::Doctor(options) => doctor::run(options, &client).await,
         Command::Token(options) => options.run(&client, &out).await,
         Command::Permissions => client::permissions::run(&out),
         Command::Tenants(command) => command.run(&client, &out).await,
@@ -221,29 +212,6 @@ async fn migrate(options: MigrateOptions) -> anyhow::Result<()> {
     deployment::migrate_broker(&options.nats, options.nats_replicas).await
 }
 
-async fn doctor(options: DoctorOptions, client: &ClientOptions) -> anyhow::Result<()> {
-    let database = match (options.database_url, options.database_password_dir) {
-        (Some(database_url), Some(database_password_dir)) => {
-            DatabaseSettings { database_url, database_password_dir, database_max_connections: 1 }
-        }
-        (None, None) => {
-            let data_dir = client.data_dir()?;
-            let running = up::Running::read(&data_dir)?;
-            DatabaseSettings {
-                database_url: running.database_url,
-                database_password_dir: Keys::at(&deployment::keys_dir(&data_dir)).password_dir(),
-                database_max_connections: 1,
-            }
-        }
-        _ => return Err(SettingsError::new(
-            "CATALYST_DATABASE_URL",
-            "and CATALYST_DATABASE_PASSWORD_DIR go together: give both, or none for the running `catalyst up`",
-        )
-        .into()),
-    };
-    client::doctor::run(&database, &client.output()).await
-}
-
 /// What the process exits with for an error.
 fn exit_code(error: &anyhow::Error) -> u8 {
     for cause in error.chain() {
@@ -265,8 +233,11 @@ fn exit_code(error: &anyhow::Error) -> u8 {
                 | StartError::Directory { .. } => EXIT_UNAVAILABLE,
             };
         }
-        if cause.is::<client::doctor::Departures>() || cause.is::<client::audit_trail::Tampered>() {
+        if cause.is::<client::audit_trail::Tampered>() {
             return EXIT_CONFIG;
+        }
+        if let Some(unsound) = cause.downcast_ref::<doctor::Unsound>() {
+            return unsound.exit_code();
         }
     }
     client::exit_code(error)

@@ -55,6 +55,8 @@ pub struct Running {
     pub nats_url: String,
     /// PostgreSQL, without a user.
     pub database_url: String,
+    /// Where nats-server answers what it is.
+    pub nats_monitor_url: String,
 }
 
 impl Running {
@@ -189,6 +191,7 @@ async fn start(
         admin_url: format!("http://{}", host.admin_address),
         nats_url: deployment.stack.nats_url.clone(),
         database_url: deployment.stack.database_url.clone(),
+        nats_monitor_url: deployment.stack.nats_monitor_url.clone(),
     };
     std::fs::write(
         dir.join("running.json"),
@@ -271,6 +274,7 @@ fn greet(
         admin_url,
         nats_url,
         database_url,
+        ..
     } = running;
     let data = if ephemeral {
         format!("{} (goes with the process)", dir.display())

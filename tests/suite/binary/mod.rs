@@ -1,6 +1,8 @@
 //! The program as its users run it: started as a process, stopped by signals, spoken to by commands.
 
+mod doctor;
 mod import;
+mod own_database;
 mod program;
 mod refusals;
 mod serve;

@@ -6,10 +6,8 @@ use catalyst::stack::NatsChoice;
 use catalyst::stack::identity::Identities;
 use catalyst::stack::locate;
 use catalyst::stack::nats::Nats;
-use harness::world;
-use sqlx::postgres::PgConnection;
-use sqlx::{AssertSqlSafe, Connection};
 
+use super::own_database::OwnDatabase;
 use super::program::{Folder, serve_command};
 
 fn serve(service: &str, changes: &[(&str, &str)]) -> Output {
@@ -79,55 +77,21 @@ async fn a_broker_that_does_not_sync_is_refused_with_78() {
 
 #[tokio::test]
 async fn pending_migrations_and_departures_from_isolation_are_refused_with_78() {
-    // A copy of the schema in a database of its own, to break.
-    let mut admin = PgConnection::connect(&world().postgres_admin_url)
-        .await
-        .expect("connected");
-    let name = format!("broken_{}", kit::ctx::Clock::system().new_uuid().simple());
-    run(&mut admin, format!("create database {name}")).await;
-    let admin_url = world()
-        .postgres_admin_url
-        .replace("/catalyst", &format!("/{name}"));
-    let database_url = world()
-        .database_url
-        .replace("/catalyst", &format!("/{name}"));
-    let settings = kit::settings::DatabaseSettings {
-        database_url: database_url.clone(),
-        database_password_dir: world().password_dir.clone(),
-        database_max_connections: 1,
-    };
-    catalyst::deployment::migrate_database(&admin_url, &settings)
-        .await
-        .expect("migrated");
-    let mut broken = PgConnection::connect(&admin_url).await.expect("connected");
+    let copy = OwnDatabase::migrated().await;
+    let here = [("CATALYST_DATABASE_URL", copy.url.as_str())];
 
-    run(
-        &mut broken,
-        "alter table consultants.consultant no force row level security".to_owned(),
-    )
-    .await;
-    let refused = serve("consultants", &[("CATALYST_DATABASE_URL", &database_url)]);
-    is_refused(&refused, 78, "consultants.consultant");
-    run(
-        &mut broken,
-        "alter table consultants.consultant force row level security".to_owned(),
-    )
-    .await;
+    copy.execute("alter table consultants.consultant no force row level security")
+        .await;
+    is_refused(&serve("consultants", &here), 78, "consultants.consultant");
+    copy.execute("alter table consultants.consultant force row level security")
+        .await;
 
-    run(
-        &mut broken,
-        "delete from consultants._migration where version = 100".to_owned(),
-    )
-    .await;
-    let refused = serve("consultants", &[("CATALYST_DATABASE_URL", &database_url)]);
-    is_refused(&refused, 78, "consultants/0100_consultant");
-    broken.close().await.expect("closed");
-    run(&mut admin, format!("drop database {name} with (force)")).await;
-}
-
-async fn run(connection: &mut PgConnection, statement: String) {
-    sqlx::raw_sql(AssertSqlSafe(statement))
-        .execute(connection)
-        .await
-        .expect("the administrator may");
+    copy.execute("delete from consultants._migration where version = 100")
+        .await;
+    is_refused(
+        &serve("consultants", &here),
+        78,
+        "consultants/0100_consultant",
+    );
+    copy.remove().await;
 }

@@ -23,7 +23,6 @@ pub(crate) mod alerts;
 pub(crate) mod events;
 mod dead_letters;
 pub(crate) mod permissions;
-pub(crate) mod doctor;
 mod credentials;
 
 use std::path::PathBuf;

@@ -1,0 +1,133 @@
+//! The database: catalogs, policies and sessions, seen by each role that reaches rows.
+
+use std::collections::BTreeSet;
+use std::str::FromStr as _;
+
+use kit::attest::{self, Expected, Finding, Severity};
+use kit::error::chain;
+use kit::settings::DatabaseSettings;
+use kit::{db, host, migrate};
+use sqlx::Connection as _;
+use sqlx::postgres::{PgConnectOptions, PgConnection};
+
+use super::Outcome;
+use crate::services;
+
+/// A migration of this binary is not applied.
+pub(super) const PENDING: &str = "migrations-pending";
+
+/// The schemas of all services, connected as every role of theirs that reaches rows.
+pub(super) async fn services(settings: &DatabaseSettings) -> Outcome {
+    let expected = host::expected(&services::ALL);
+    let mut findings: Vec<Finding> = Vec::new();
+    let mut roles = 0;
+    for definition in &services::ALL {
+        for role in serving_roles(&expected, definition.schema) {
+            let options = db::role_options(settings, &role).map_err(|error| error.to_string())?;
+            let mut connection = connect(&options, &role).await?;
+            if role == format!("{}_app", definition.schema) {
+                let pending = migrate::pending(&mut connection, definition).await;
+                let pending = pending.map_err(|error| chain(&error))?;
+                findings.extend(pending.into_iter().map(|migration| Finding {
+                    rule: PENDING,
+                    severity: Severity::Error,
+                    object: definition.schema.to_owned(),
+                    problem: format!("{migration} is not applied"),
+                    remedy: "run `catalyst migrate`".to_owned(),
+                }));
+            }
+            add(
+                &mut findings,
+                judge(&mut connection, &role, &expected).await?,
+            );
+            close(connection, &role).await?;
+            roles += 1;
+        }
+    }
+    let schemas = services::ALL.len();
+    Ok((
+        format!("{schemas} schemas as {roles} roles, and the sessions that are connected"),
+        findings,
+    ))
+}
+
+/// Schemas of somebody else, connected as their serving role.
+pub(super) async fn schemas(expected: &Expected, url: &str) -> Outcome {
+    let options = PgConnectOptions::from_str(url).map_err(|_| {
+        "the URL is none of PostgreSQL: use postgres://USER:PASSWORD@HOST/DATABASE".to_owned()
+    })?;
+    let mut findings = Vec::new();
+    let roles: BTreeSet<&str> = expected
+        .schemas
+        .iter()
+        .map(|schema| schema.app.as_str())
+        .collect();
+    for role in roles {
+        let mut connection = connect(&options, role).await?;
+        add(&mut findings, judge(&mut connection, role, expected).await?);
+        close(connection, role).await?;
+    }
+    Ok((format!("{} schemas", expected.schemas.len()), findings))
+}
+
+async fn judge(
+    connection: &mut PgConnection,
+    role: &str,
+    expected: &Expected,
+) -> Result<Vec<Finding>, String> {
+    let failed = |error: sqlx::Error| format!("as {role}: {}", chain(&error));
+    let mut findings = attest::attest_session(connection, role)
+        .await
+        .map_err(failed)?;
+    findings.extend(attest::attest(connection, expected).await.map_err(failed)?);
+    findings.extend(
+        attest::attest_live(connection, expected)
+            .await
+            .map_err(failed)?,
+    );
+    Ok(findings)
+}
+
+/// The catalogs look the same to every role.
+fn add(findings: &mut Vec<Finding>, more: Vec<Finding>) {
+    for finding in more {
+        if !findings.contains(&finding) {
+            findings.push(finding);
+        }
+    }
+}
+
+/// The serving role of a schema, then those of its exemptions.
+fn serving_roles(expected: &Expected, schema: &str) -> Vec<String> {
+    let mut roles = Vec::new();
+    for rules in expected
+        .schemas
+        .iter()
+        .filter(|rules| rules.schema == schema)
+    {
+        roles.push(rules.app.clone());
+        let exempt: BTreeSet<&str> = rules
+            .exempt
+            .iter()
+            .map(|exempt| exempt.role.as_str())
+            .collect();
+        roles.extend(
+            exempt
+                .into_iter()
+                .filter(|role| *role != rules.app)
+                .map(str::to_owned),
+        );
+    }
+    roles
+}
+
+async fn connect(options: &PgConnectOptions, role: &str) -> Result<PgConnection, String> {
+    PgConnection::connect_with(options)
+        .await
+        .map_err(|error| format!("cannot connect as {role}: {}", chain(&error)))
+}
+
+async fn close(connection: PgConnection, role: &str) -> Result<(), String> {
+    let closed = connection.close().await;
+    closed.map_err(|error| format!("as {role}: {}", chain(&error)))
+}

@@ -1,0 +1,80 @@
+//! The rules of the doctor and why each matters: those of the attestation, and those of the deployment around it.
+
+use kit::attest::{self, Explained, Severity};
+use serde_json::json;
+
+use super::{Unsound, database, deployment, report};
+use crate::client::output::Output;
+
+const OF_THE_DEPLOYMENT: [(&str, &str); 4] = [
+    (
+        database::PENDING,
+        "this binary was tested with a schema that the database does not have; its services refuse to start",
+    ),
+    (
+        deployment::VERSION,
+        "older servers lose streams or check the permissions of users wrongly",
+    ),
+    (
+        deployment::UNSYNCED,
+        "a power cut loses events that were acknowledged, those of refusals included",
+    ),
+    (
+        deployment::KEYS,
+        "no token of that issuer can be verified, so that callers or services are locked out",
+    ),
+];
+
+/// Every rule.
+fn all() -> Vec<Explained> {
+    let own = OF_THE_DEPLOYMENT.map(|(rule, why)| Explained {
+        rule,
+        severity: Severity::Error,
+        why,
+    });
+    attest::explained().into_iter().chain(own).collect()
+}
+
+/// Why a rule matters.
+pub(super) fn why(rule: &str) -> &'static str {
+    all()
+        .iter()
+        .find(|explained| explained.rule == rule)
+        .map_or("", |explained| explained.why)
+}
+
+/// Lists the rules, or explains one.
+pub(super) fn show(one: Option<&str>, out: &Output) -> anyhow::Result<()> {
+    let mut rules = all();
+    rules.retain(|explained| one.is_none_or(|one| one == explained.rule));
+    if rules.is_empty() {
+        return Err(Unsound::NoRule(one.unwrap_or_default().to_owned()).into());
+    }
+    if out.is_json() {
+        return rules.iter().try_for_each(
+            |Explained {
+                 rule,
+                 severity,
+                 why,
+             }| {
+                out.json(
+                    &json!({ "rule": rule, "severity": report::severity(*severity), "why": why }),
+                )
+            },
+        );
+    }
+    let rows = rules.iter().map(
+        |Explained {
+             rule,
+             severity,
+             why,
+         }| {
+            vec![
+                (*rule).to_owned(),
+                report::severity(*severity).to_owned(),
+                (*why).to_owned(),
+            ]
+        },
+    );
+    out.table(&["rule", "severity", "why"], rows)
+}

@@ -1,0 +1,70 @@
+//! Databases of their own beside the world's, with or without the schemas of the services, to break.
+
+use std::time::Duration;
+
+use harness::world;
+use sqlx::postgres::PgConnection;
+use sqlx::{AssertSqlSafe, Connection as _};
+
+/// A database of its own in the test server.
+pub(super) struct OwnDatabase {
+    pub(super) name: String,
+    admin_url: String,
+    /// Without a user.
+    pub(super) url: String,
+}
+
+impl OwnDatabase {
+    /// An empty one.
+    pub(super) async fn new() -> Self {
+        let name = format!("doctor_{}", kit::ctx::Clock::system().new_uuid().simple());
+        execute(
+            &world().postgres_admin_url,
+            &format!("create database {name}"),
+        )
+        .await;
+        let of = |url: &str| url.replace("/catalyst", &format!("/{name}"));
+        Self {
+            admin_url: of(&world().postgres_admin_url),
+            url: of(&world().database_url),
+            name,
+        }
+    }
+
+    /// One with the schemas of all services.
+    pub(super) async fn migrated() -> Self {
+        let copy = Self::new().await;
+        let settings = kit::settings::DatabaseSettings {
+            database_url: copy.url.clone(),
+            database_password_dir: world().password_dir.clone(),
+            database_max_connections: 1,
+        };
+        // Roles are the server's: two who set up the same ones at a time are refused, and try again.
+        let migrate = async || {
+            let migrated = catalyst::deployment::migrate_database(&copy.admin_url, &settings).await;
+            migrated.ok()
+        };
+        let migrated = harness::within(Duration::from_secs(30), migrate).await;
+        migrated.expect("migrated");
+        copy
+    }
+
+    /// As the administrator.
+    pub(super) async fn execute(&self, sql: &str) {
+        execute(&self.admin_url, sql).await;
+    }
+
+    pub(super) async fn remove(self) {
+        let drop = format!("drop database {} with (force)", self.name);
+        execute(&world().postgres_admin_url, &drop).await;
+    }
+}
+
+async fn execute(url: &str, sql: &str) {
+    let mut session = PgConnection::connect(url).await.expect("connected");
+    let done = sqlx::raw_sql(AssertSqlSafe(sql.to_owned()))
+        .execute(&mut session)
+        .await;
+    done.expect("the administrator may");
+    session.close().await.expect("closed");
+}
