@@ -171,13 +171,13 @@ create policy tenant_isolation on ledger.note for select to {run}_app using (ten
 grant select on ledger.note to {run}_app;
 
 -- change: names that must be quoted
-create table ledger."Kunde AND ""Co"" (" (tenant_id uuid not null, "Id" uuid not null, primary key (tenant_id, "Id"));
-alter table ledger."Kunde AND ""Co"" (" owner to {run}_owner;
-alter table ledger."Kunde AND ""Co"" (" enable row level security;
-alter table ledger."Kunde AND ""Co"" (" force row level security;
-create policy "Mandant OR alle" on ledger."Kunde AND ""Co"" (" to {run}_app
+create table ledger."Kunde und ""Co"" (" (tenant_id uuid not null, "Id" uuid not null, primary key (tenant_id, "Id"));
+alter table ledger."Kunde und ""Co"" (" owner to {run}_owner;
+alter table ledger."Kunde und ""Co"" (" enable row level security;
+alter table ledger."Kunde und ""Co"" (" force row level security;
+create policy "Mandant oder alle" on ledger."Kunde und ""Co"" (" to {run}_app
     using (tenant_id = app.current_tenant_id() and "Id" is not null) with check (tenant_id = app.current_tenant_id());
-grant select, insert on ledger."Kunde AND ""Co"" (" to {run}_app;
+grant select, insert on ledger."Kunde und ""Co"" (" to {run}_app;
 
 -- change: an unlogged table
 create unlogged table ledger.draft (tenant_id uuid not null, id uuid not null, primary key (tenant_id, id));

@@ -46,12 +46,31 @@ impl OwnDatabase {
         };
         let migrated = harness::within(Duration::from_secs(30), migrate).await;
         migrated.expect("migrated");
+        copy.left_alone().await;
         copy
     }
 
     /// As the administrator.
     pub(super) async fn execute(&self, sql: &str) {
         execute(&self.admin_url, sql).await;
+        self.left_alone().await;
+    }
+
+    /// Waits until nobody is connected: the server ends a session a little after its client has gone.
+    async fn left_alone(&self) {
+        let mut admin = PgConnection::connect(&world().postgres_admin_url)
+            .await
+            .expect("connected");
+        harness::eventually("nobody is connected", async || {
+            let count: Result<i64, _> =
+                sqlx::query_scalar("select count(*) from pg_stat_activity where datname = $1")
+                    .bind(&self.name)
+                    .fetch_one(&mut admin)
+                    .await;
+            (count.ok()? == 0).then_some(())
+        })
+        .await;
+        admin.close().await.expect("closed");
     }
 
     pub(super) async fn remove(self) {
