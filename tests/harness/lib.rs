@@ -10,6 +10,7 @@
     reason = "a fixture that fails ends its test"
 )]
 
+mod alertmanager;
 mod callers;
 mod firm;
 mod probe;
@@ -29,6 +30,7 @@ use kit::ctx::Clock;
 use kit::host::Host;
 use kit::settings::ListenSettings;
 
+pub use alertmanager::Alertmanager;
 pub use callers::{Caller, token_with};
 pub use firm::Firm;
 pub use probe::{Probe, probe};
@@ -63,8 +65,16 @@ pub struct World {
     pub checkpoint_jwks: PathBuf,
     /// The development issuer.
     pub issuer: Issuer,
-    /// What the alert webhook received.
+    /// What the alert webhook received, the sink of the built-in rules.
     pub webhook: Webhook,
+    /// What another webhook received, a sink that the file of rules names.
+    pub pager: Webhook,
+    /// Another sink that the file of rules names.
+    pub alertmanager: Alertmanager,
+    /// The file of alert rules, which the services read again when it changes.
+    pub alert_rules: PathBuf,
+    /// Held by a test that changes the file.
+    pub changing_rules: tokio::sync::Mutex<()>,
 }
 
 static WORLD: OnceLock<World> = OnceLock::new();
@@ -134,8 +144,19 @@ async fn bring_up() -> anyhow::Result<(World, Deployment, Host)> {
         durable: false,
     };
     let deployment = Deployment::start(options, &|_| {}).await?;
-    watch_over(&deployment, &dir)?;
     let webhook = Webhook::start(&deployment.keys.webhook_secret()).await?;
+    let pager = Webhook::start(&deployment.keys.webhook_secret()).await?;
+    let alertmanager = Alertmanager::start(&dir).await?;
+    watch_over(&deployment, &alertmanager, &dir)?;
+    let alert_rules = dir.join("alert-rules.toml");
+    let sinks = format!(
+        "[[sink]]\nname = \"pager\"\ntype = \"webhook\"\nurl = \"{}\"\nsecret_file = {:?}\n\n\
+         [[sink]]\nname = \"alertmanager\"\ntype = \"alertmanager\"\nurl = \"{}\"\n",
+        pager.url,
+        deployment.keys.webhook_secret(),
+        alertmanager.url,
+    );
+    std::fs::write(&alert_rules, rules_for_tests(&sinks))?;
 
     let listen = ListenSettings {
         listen: "127.0.0.1:0".parse()?,
@@ -152,6 +173,9 @@ async fn bring_up() -> anyhow::Result<(World, Deployment, Host)> {
         audit_checkpoint_seconds: 1,
         ..deployment.checkpoint_settings()
     };
+    service_settings.audit.alert_rules = Some(alert_rules.clone());
+    // A window that a test can wait for.
+    service_settings.audit.audit_flood_window_seconds = std::num::NonZeroU16::MIN.saturating_add(2);
     let services = services::all(&service_settings);
     let host = Host::start(
         &settings,
@@ -175,8 +199,28 @@ async fn bring_up() -> anyhow::Result<(World, Deployment, Host)> {
         checkpoint_jwks: deployment.keys.checkpoint_jwks(),
         issuer: deployment.keys.development_issuer()?,
         webhook,
+        pager,
+        alertmanager,
+        alert_rules,
+        changing_rules: tokio::sync::Mutex::new(()),
     };
     Ok((world, deployment, host))
+}
+
+/// The built-in rules, all for the one webhook, and a rule for the sinks beside it: metadata that is repeated.
+fn rules_for_tests(sinks: &str) -> String {
+    let rules =
+        audit::rules::file::DEFAULT.replace("\n[[rule]]\n", "\n[[rule]]\nroutes = [\"webhook\"]\n");
+    let doubled = r#"
+[[rule]]
+name = "repeated-metadata"
+title = "Metadata was repeated"
+description = "Told to two sinks."
+severity = "LOW"
+match = { types = ["TenantMetadataTampered"], reasons = ["REPEATED"] }
+routes = ["pager", "alertmanager"]
+"#;
+    format!("{rules}\n{sinks}{doubled}")
 }
 
 /// `CATALYST_TEST_POSTGRES=bundled` (or `system`) runs the suite on that PostgreSQL in place of the first one found.
@@ -210,7 +254,11 @@ pub fn temporary_folder() -> anyhow::Result<PathBuf> {
 }
 
 /// A shell that waits for the end of this process, which closes the pipe, and then ends the servers.
-fn watch_over(deployment: &Deployment, dir: &std::path::Path) -> anyhow::Result<()> {
+fn watch_over(
+    deployment: &Deployment,
+    alertmanager: &Alertmanager,
+    dir: &std::path::Path,
+) -> anyhow::Result<()> {
     use std::os::unix::process::CommandExt as _;
     let pids: Vec<String> = [
         deployment
@@ -219,14 +267,15 @@ fn watch_over(deployment: &Deployment, dir: &std::path::Path) -> anyhow::Result<
             .as_ref()
             .and_then(catalyst::stack::postgres::Postgres::pid),
         deployment.stack.nats.pid(),
+        alertmanager.pid(),
     ]
     .into_iter()
     .flatten()
     .map(|pid| pid.to_string())
     .collect();
-    let script = "cat >/dev/null; kill -INT $2 $3; \
-                  for i in 1 2 3 4 5 6 7 8 9 10; do kill -0 $2 $3 2>/dev/null || break; sleep 0.2; done; \
-                  kill -KILL $2 $3; rm -rf \"$1\"";
+    let script = "dir=$1; shift; cat >/dev/null; kill -INT \"$@\"; \
+                  for i in 1 2 3 4 5 6 7 8 9 10; do kill -0 \"$@\" 2>/dev/null || break; sleep 0.2; done; \
+                  kill -KILL \"$@\"; rm -rf \"$dir\"";
     let mut watchdog = std::process::Command::new("sh")
         .args(["-c", script, "watchdog"])
         .arg(dir)

@@ -4,9 +4,12 @@
 mod alerts;
 mod checkpoints;
 mod full;
+mod floods;
 mod log;
+mod rules;
 mod sides;
 mod verify;
+mod sinks;
 mod watch;
 
 use ::audit::record::{Category, Entry, Log, Record, Resource};
@@ -90,6 +93,37 @@ async fn asks_for(firm: &Firm, subject: &str, project: &str) {
         .get_project(request)
         .await;
     assert_eq!(refused.expect_err("not found").code(), Code::NotFound);
+}
+
+/// Asks for what no consultant may, and is refused.
+async fn is_denied(firm: &Firm, subject: &str) {
+    let request = pb::ListRecordsRequest::default();
+    let refused = firm
+        .user(subject, &["consultant"])
+        .audit()
+        .list_records(request)
+        .await;
+    assert_eq!(reason(&refused.expect_err("refused")), "PERMISSION_DENIED");
+}
+
+/// The events that the records of a type stand for: one each, and the counts of aggregates of the type.
+fn events_of(records: &[pb::AuditRecord], type_name: &str) -> i64 {
+    let count = |record: &pb::AuditRecord| {
+        if record.r#type == type_name {
+            return 1;
+        }
+        if record.r#type != "catalyst.common.v1.SecurityEventsAggregated" {
+            return 0;
+        }
+        let aggregate: proto::common::v1::SecurityEventsAggregated =
+            prost::Message::decode(record.payload.as_slice()).expect("an aggregate");
+        if aggregate.r#type == type_name {
+            aggregate.count
+        } else {
+            0
+        }
+    };
+    records.iter().map(count).sum()
 }
 
 async fn alerts_of(firm: &Firm) -> Vec<pb::Alert> {

@@ -254,6 +254,13 @@ fn a_setting_is_found_wherever_it_is_named() {
 }
 
 #[test]
+fn the_rules_of_alerts_that_are_deployed_are_the_built_in_ones() -> anyhow::Result<()> {
+    let deployed = read(&repository().join("deploy/kubernetes/base/alert-rules.toml"))?;
+    assert_eq!(deployed, audit::rules::file::DEFAULT);
+    Ok(())
+}
+
+#[test]
 fn every_metric_that_an_alert_watches_is_measured() -> anyhow::Result<()> {
     let measured = tools::declared_metrics()?;
     ensure!(

@@ -1,15 +1,15 @@
-//! Alerts: which security events raise one, what counts as a repeat, and what people read. Pure.
+//! Alerts: what events amount to, and what becomes of an alert that they raised. Pure.
 
-use kit::TenantId;
+use std::sync::Arc;
+
 use kit::ctx::Actor;
 use kit::ids::{Id, Kind};
 use proto::common::v1::Severity;
 use serde::{Deserialize, Serialize};
-use time::{Duration, OffsetDateTime};
+use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::attempt::{Attempt, derived_id};
-use crate::record::Entry;
+use crate::rules::{Hit, Met, Rule};
 
 /// Marks ids of alerts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,96 +22,20 @@ impl Kind for AlertKind {
 /// The id of an alert.
 pub type AlertId = Id<AlertKind>;
 
-/// A repeat this long after the last event raises an alert of its own, so that someone is told again.
-pub const REPEAT_WINDOW: Duration = Duration::minutes(5);
-
-/// The rule of attempts across tenants, whose offender only the operator may know.
-pub const CROSS_TENANT: &str = "cross-tenant-access";
-
-/// What an alert is about, for people.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rule {
-    /// The name in the contract.
-    pub name: &'static str,
-    /// The type of event that meets it; empty for those that no other rule has.
-    type_name: &'static str,
-    /// A few words.
-    pub title: &'static str,
-    /// What happened and what to do.
-    pub description: &'static str,
-}
-
-/// Every event of severity HIGH meets one of these; the last takes what the others do not.
-const RULES: [Rule; 5] = [
-    Rule {
-        name: CROSS_TENANT,
-        type_name: "catalyst.common.v1.CrossTenantAccessAttempted",
-        title: "A resource of this firm was named from another firm",
-        description: "A caller of another firm asked for a resource of this firm by its id and was told that it does \
-                      not exist. Nothing was read. Find out how the id left the firm; the operator of the platform \
-                      knows who asked.",
-    },
-    Rule {
-        name: "tenant-mismatch",
-        type_name: "catalyst.common.v1.TenantMismatchDetected",
-        title: "A caller of this firm named another firm",
-        description: "A call with a valid token of this firm named another tenant in its metadata and was refused. No \
-                      correct client does this: check the client and the account that the audit records name.",
-    },
-    Rule {
-        name: "service-identity-misuse",
-        type_name: "catalyst.common.v1.ServiceIdentityMisused",
-        title: "An identity was used where it may not be",
-        description: "A user acted as a service, or a service called what it may not, and was refused. Check the \
-                      account that the audit records name; if it is a service, its key may be in other hands.",
-    },
-    Rule {
-        name: "event-rejected",
-        type_name: "catalyst.common.v1.EventRejected",
-        title: "An event was not what it claimed to be",
-        description: "A consumer met an event whose subject, source or type disagree, and set it aside. Whoever \
-                      published it holds credentials of the broker: look at it among the dead letters before anything \
-                      is replayed.",
-    },
-    Rule {
-        name: "high-severity",
-        type_name: "",
-        title: "A security event of high severity",
-        description: "An event that no correct client causes was recorded. Read it in the audit records.",
-    },
-];
-
-impl Rule {
-    /// The rule that events of a type meet.
-    pub fn of_type(type_name: &str) -> &'static Self {
-        let [known @ .., last] = &RULES;
-        known
-            .iter()
-            .find(|rule| rule.type_name == type_name)
-            .unwrap_or(last)
-    }
-
-    /// The rule of a stored name. One that this version does not know reads as the last.
-    pub fn named(name: &str) -> &'static Self {
-        let [known @ .., last] = &RULES;
-        known.iter().find(|rule| rule.name == name).unwrap_or(last)
-    }
-}
-
-/// Events of one offender that meet one rule.
+/// Events of one group that raise an alert, or count into one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Trigger {
-    /// Which.
-    pub rule: &'static Rule,
-    /// How much it asks for attention.
-    pub severity: Severity,
+    /// The rule that they meet.
+    pub rule: Arc<Rule>,
     /// The same for repeats and for nothing else.
     pub dedup_key: Uuid,
     /// The first of the events.
     pub event_id: Uuid,
     /// The trace that led to it.
     pub traceparent: Option<String>,
-    /// How many events.
+    /// Names who caused it, without saying so.
+    pub offender_key: Uuid,
+    /// How many calls they stand for.
     pub occurrences: i64,
     /// When the first of them occurred.
     pub first_at: OffsetDateTime,
@@ -120,87 +44,34 @@ pub struct Trigger {
 }
 
 impl Trigger {
-    /// What events of `tenant` trigger, repeats counted together.
-    pub fn of_entries<'a>(
-        tenant: TenantId,
-        entries: impl IntoIterator<Item = &'a Entry>,
-    ) -> Vec<Self> {
-        let severe = entries
-            .into_iter()
-            .filter(|entry| entry.severity == Severity::High);
-        merge(severe.map(|entry| {
-            let rule = Rule::of_type(&entry.type_name);
-            let offender = offender(tenant, &entry.actor);
-            Self::once(
-                rule,
-                &offender,
-                entry.event_id,
-                entry.occurred_at,
-                entry.traceparent.clone(),
-            )
-        }))
-    }
-
-    /// What attempts on one victim trigger, repeats counted together.
-    pub fn of_attempts<'a>(attempts: impl IntoIterator<Item = &'a Attempt>) -> Vec<Self> {
-        merge(attempts.into_iter().map(|attempt| {
-            let offender = format!(
-                "{}/{}",
-                offender(attempt.offender, &attempt.actor),
-                attempt.kind
-            );
-            let traceparent = attempt.traceparent.clone();
-            Self::once(
-                Rule::named(CROSS_TENANT),
-                &offender,
-                attempt.event_id(),
-                attempt.occurred_at,
-                traceparent,
-            )
-        }))
-    }
-
-    fn once(
-        rule: &'static Rule,
-        offender: &str,
-        event_id: Uuid,
-        at: OffsetDateTime,
-        traceparent: Option<String>,
-    ) -> Self {
-        let dedup_key = derived_id(rule.name, offender.as_bytes());
-        Self {
-            rule,
-            severity: Severity::High,
-            dedup_key,
-            event_id,
-            traceparent,
-            occurrences: 1,
-            first_at: at,
-            last_at: at,
-        }
+    /// What hits of a group amount to; none of no hits.
+    pub fn of(met: &Met, hits: &[Hit]) -> Option<Self> {
+        Some(Self {
+            rule: Arc::clone(&met.rule),
+            dedup_key: met.key,
+            event_id: met.event_id,
+            traceparent: met.traceparent.clone(),
+            offender_key: met.offender_key,
+            occurrences: hits.iter().map(|hit| hit.calls).sum(),
+            first_at: hits.iter().map(|hit| hit.at).min()?,
+            last_at: hits.iter().map(|hit| hit.at).max()?,
+        })
     }
 }
 
-fn offender(tenant: TenantId, actor: &Actor) -> String {
-    format!("{tenant}/{}/{}", actor.kind(), actor.id())
-}
-
-fn merge(triggers: impl Iterator<Item = Trigger>) -> Vec<Trigger> {
-    let mut merged: Vec<Trigger> = Vec::new();
-    for trigger in triggers {
-        let known = merged
-            .iter_mut()
-            .find(|it| it.rule == trigger.rule && it.dedup_key == trigger.dedup_key);
-        match known {
-            Some(known) => {
-                known.occurrences += trigger.occurrences;
-                known.first_at = known.first_at.min(trigger.first_at);
-                known.last_at = known.last_at.max(trigger.last_at);
-            }
-            None => merged.push(trigger),
-        }
-    }
-    merged
+/// Which alerts a reader asks for. What is none does not choose.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Filter {
+    /// Acknowledged ones, or open ones.
+    pub acknowledged: Option<bool>,
+    /// Of this rule.
+    pub rule: Option<String>,
+    /// Of this severity or a worse one, as stored.
+    pub min_severity: Option<i16>,
+    /// With an event at this instant or later.
+    pub from: Option<OffsetDateTime>,
+    /// With an event before this instant.
+    pub until: Option<OffsetDateTime>,
 }
 
 /// Who acknowledged an alert, when, and what was said.
@@ -228,15 +99,6 @@ pub enum DeliveryState {
 }
 
 impl DeliveryState {
-    /// As stored.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Pending => "pending",
-            Self::Delivered => "delivered",
-            Self::NotConfigured => "not_configured",
-        }
-    }
-
     /// Reads the column back.
     pub fn from_text(text: &str) -> Self {
         match text {
@@ -254,6 +116,12 @@ pub struct Alert {
     pub id: AlertId,
     /// The name of the rule.
     pub rule: String,
+    /// A few words: the rule's, when it was raised.
+    #[serde(default)]
+    pub title: String,
+    /// What happened and what to do: the rule's, when it was raised.
+    #[serde(default)]
+    pub description: String,
     /// As stored.
     pub severity: i16,
     /// Events that met the rule, 1 or more.
@@ -284,8 +152,10 @@ impl Alert {
     ) -> Self {
         Self {
             id,
-            rule: trigger.rule.name.to_owned(),
-            severity: severity_number(trigger.severity),
+            rule: trigger.rule.name.clone(),
+            title: trigger.rule.title.clone(),
+            description: trigger.rule.description.clone(),
+            severity: severity_number(trigger.rule.severity),
             occurrences: trigger.occurrences,
             first_at: trigger.first_at,
             last_at: trigger.last_at,
@@ -332,95 +202,67 @@ pub fn severity_number(severity: Severity) -> i16 {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-    use prost::Name;
-    use proto::common::v1 as security;
+    use kit::TenantId;
+    use time::Duration;
 
     use super::*;
+    use crate::happening::Happening;
     use crate::record::Category;
+    use crate::rules::file::built_in;
 
-    const ACME: TenantId = TenantId::new(Uuid::from_u128(1));
-
-    fn entry(n: u128, type_name: String, severity: Severity, actor: &str) -> Entry {
-        Entry {
-            id: Uuid::from_u128(n),
-            event_id: Uuid::from_u128(n),
-            type_name,
+    fn mismatch(second: i64, calls: i64) -> Happening {
+        Happening {
+            type_name: "catalyst.common.v1.TenantMismatchDetected".to_owned(),
             category: Category::Security,
-            severity,
-            actor: Actor::User(actor.to_owned()),
-            source: "projects".to_owned(),
-            aggregate_id: Uuid::from_u128(n),
-            version: 1,
-            resource: None,
-            occurred_at: OffsetDateTime::UNIX_EPOCH + Duration::seconds(i64::try_from(n).unwrap()),
+            severity: Severity::High,
+            tenant: TenantId::new(Uuid::from_u128(1)),
+            actor: Actor::User("kim".to_owned()),
+            kind: String::new(),
+            reason: String::new(),
+            source_address: String::new(),
+            method: String::new(),
+            calls,
+            event_id: Uuid::from_u128(7),
             traceparent: None,
-            body: Vec::new().into(),
+            at: OffsetDateTime::UNIX_EPOCH + Duration::seconds(second),
         }
     }
 
-    fn mismatch(n: u128, actor: &str) -> Entry {
-        entry(
-            n,
-            security::TenantMismatchDetected::full_name(),
-            Severity::High,
-            actor,
-        )
+    fn trigger(happenings: &[Happening]) -> Option<Trigger> {
+        let met = built_in().met(happenings).remove(0);
+        Trigger::of(&met, &met.hits)
     }
 
     #[test]
-    fn only_events_of_high_severity_alert() {
-        let low = entry(
-            1,
-            security::PermissionDenied::full_name(),
-            Severity::Medium,
-            "kim",
-        );
-        assert!(Trigger::of_entries(ACME, &[low]).is_empty());
-        let unknown = entry(
-            2,
-            "catalyst.common.v1.NotKnownYet".to_owned(),
-            Severity::High,
-            "kim",
-        );
-        assert_eq!(
-            Trigger::of_entries(ACME, &[unknown])[0].rule.name,
-            "high-severity"
-        );
+    fn every_call_is_in_the_count_and_the_first_and_last_in_the_span() {
+        let trigger = trigger(&[mismatch(9, 1), mismatch(3, 4), mismatch(5, 2)]).unwrap();
+        assert_eq!(trigger.occurrences, 7);
+        assert_eq!(trigger.last_at - trigger.first_at, Duration::seconds(6));
     }
 
     #[test]
-    fn repeats_of_one_offender_are_counted_together() {
-        let entries = [mismatch(3, "kim"), mismatch(5, "lee"), mismatch(4, "kim")];
-        let triggers = Trigger::of_entries(ACME, &entries);
+    fn an_alert_says_what_its_rule_said_when_it_was_raised() {
+        let trigger = trigger(&[mismatch(0, 1)]).unwrap();
+        let id = AlertId::new(Uuid::nil());
+        let alert = Alert::raised(
+            id,
+            &trigger,
+            DeliveryState::Pending,
+            OffsetDateTime::UNIX_EPOCH,
+        );
         assert_eq!(
-            triggers.iter().map(|it| it.occurrences).collect::<Vec<_>>(),
-            [2, 1]
+            (&alert.rule, &alert.title),
+            (&trigger.rule.name, &trigger.rule.title)
         );
-        assert_eq!(triggers[0].event_id, Uuid::from_u128(3));
-        assert_eq!(triggers[0].last_at - triggers[0].first_at, Duration::SECOND);
-        let misuse = entry(
-            6,
-            security::ServiceIdentityMisused::full_name(),
-            Severity::High,
-            "kim",
-        );
-        assert_ne!(
-            Trigger::of_entries(ACME, &[misuse])[0].dedup_key,
-            triggers[0].dedup_key
-        );
+        assert_eq!(alert.severity, severity_number(Severity::High));
     }
 
     #[test]
     fn an_alert_is_acknowledged_once_and_by_the_first() {
-        let trigger = Trigger::of_entries(ACME, &[mismatch(1, "kim")]).remove(0);
         let now = OffsetDateTime::UNIX_EPOCH;
-        let mut alert = Alert::raised(
-            AlertId::new(Uuid::nil()),
-            &trigger,
-            DeliveryState::Pending,
-            now,
-        );
+        let trigger = trigger(&[mismatch(0, 1)]).unwrap();
+        let id = AlertId::new(Uuid::nil());
+        let mut alert = Alert::raised(id, &trigger, DeliveryState::Pending, now);
         assert!(alert.acknowledge(&Actor::User("lee".to_owned()), "seen".to_owned(), now));
         assert!(!alert.acknowledge(&Actor::User("kim".to_owned()), "mine".to_owned(), now));
         assert_eq!(
@@ -428,30 +270,5 @@ mod tests {
             Some("lee")
         );
         assert_eq!((alert.revision, alert.event_version()), (2, 2));
-    }
-
-    #[test]
-    fn every_rule_is_of_an_event_of_the_contract_and_found_by_its_name() {
-        let pool = prost_reflect::DescriptorPool::decode(proto::DESCRIPTOR_SET).unwrap();
-        for rule in &RULES {
-            assert!(
-                rule.type_name.is_empty() || pool.get_message_by_name(rule.type_name).is_some(),
-                "{}",
-                rule.name
-            );
-            assert_eq!(Rule::named(rule.name), rule);
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn no_event_is_lost_in_the_count(actors in proptest::collection::vec("[a-c]", 0..40)) {
-            let entries: Vec<Entry> = actors.iter().zip(1..).map(|(actor, n)| mismatch(n, actor)).collect();
-            let triggers = Trigger::of_entries(ACME, &entries);
-            let counted: i64 = triggers.iter().map(|trigger| trigger.occurrences).sum();
-            prop_assert_eq!(counted, i64::try_from(actors.len()).unwrap());
-            let distinct: std::collections::HashSet<&String> = actors.iter().collect();
-            prop_assert_eq!(triggers.len(), distinct.len());
-        }
     }
 }

@@ -4,14 +4,14 @@ use kit::Ctx;
 use kit::events::Emitted;
 use proto::audit::v1 as pb;
 
-use crate::alert::{Alert, Rule};
+use crate::alert::Alert;
 
 pub(crate) fn raised(ctx: &Ctx, alert: &Alert) -> Emitted {
     let event = pb::AlertRaised {
         alert_id: alert.id.to_string(),
         rule: alert.rule.clone(),
         severity: i32::from(alert.severity),
-        title: Rule::named(&alert.rule).title.to_owned(),
+        title: alert.title.clone(),
     };
     Emitted::new(ctx, alert.id.uuid(), alert.event_version(), &event)
 }

@@ -10,14 +10,22 @@ pub mod checkpoint;
 pub mod export;
 pub mod trail;
 pub mod attempt;
+pub mod happening;
+pub mod flood;
+pub mod rules;
 pub mod alert;
 pub mod summary;
+mod settings;
+mod sinks;
+mod webhook;
+mod alertmanager;
+mod rulebook;
 mod recorder;
 mod subscribers;
 mod promoter;
 mod checkpointer;
+mod sweeper;
 mod deliverer;
-mod webhook;
 mod operations;
 mod store;
 mod events;
@@ -36,20 +44,22 @@ use proto::audit::v1::audit_operator_service_server::AuditOperatorServiceServer;
 use proto::audit::v1::audit_service_server::AuditServiceServer;
 use tokio::sync::Semaphore;
 
-use crate::alert::DeliveryState;
 pub use crate::checkpointer::CheckpointSettings;
 use crate::checkpointer::Checkpointer;
 use crate::deliverer::Deliverer;
 use crate::promoter::Promoter;
 use crate::recorder::Recorder;
+use crate::rulebook::Rulebook;
+use crate::rules::file::BadRules;
+use crate::rules::{RuleSet, SinkSpec};
+pub use crate::settings::Settings;
 use crate::subscribers::{OnDomainEvents, OnSecurityEvents};
-pub use crate::webhook::Settings;
-use crate::webhook::Webhook;
+use crate::sweeper::Sweeper;
 
 /// The role that one tenant's context does not bound.
 const OPERATOR: &str = "audit_operator";
-/// Its connections: the promoter's, the deliverer's and those of operators' reads.
-const OPERATOR_CONNECTIONS: u32 = 4;
+/// Its connections: the promoter's, the sweeper's, the checkpointer's, those of deliveries and of operators' reads.
+const OPERATOR_CONNECTIONS: u32 = 6;
 /// Exports that one process runs side by side.
 const MAX_EXPORTS: usize = 2;
 /// Watches that one process keeps open.
@@ -71,6 +81,22 @@ pub const DEFINITION: Definition = Definition {
             103,
             "checkpoint",
             include_str!("../migrations/0103_checkpoint.sql"),
+        ),
+        (104, "flood", include_str!("../migrations/0104_flood.sql")),
+        (
+            105,
+            "alert_rule",
+            include_str!("../migrations/0105_alert_rule.sql"),
+        ),
+        (
+            106,
+            "counter",
+            include_str!("../migrations/0106_counter.sql"),
+        ),
+        (
+            107,
+            "delivery",
+            include_str!("../migrations/0107_delivery.sql"),
         ),
     ],
     grpc_services: &[
@@ -122,23 +148,54 @@ pub const DEFINITION: Definition = Definition {
             commands: &["select", "update"],
             reason: "alerts of all tenants are delivered to the operator; only the columns of delivery are granted",
         },
+        Exemption {
+            role: OPERATOR,
+            table: "offender",
+            commands: &["select"],
+            reason: "the operator sees who is behind an alert, whose tenant the alert does not know",
+        },
+        Exemption {
+            role: OPERATOR,
+            table: "delivery",
+            commands: &["select", "insert", "update"],
+            reason: "alerts of all tenants are delivered to the operator's sinks",
+        },
+        Exemption {
+            role: OPERATOR,
+            table: "flood",
+            commands: &["select"],
+            reason: "windows that are over are found in all tenants, and ended in each tenant's own context",
+        },
+        Exemption {
+            role: OPERATOR,
+            table: "counter",
+            commands: &["select", "delete"],
+            reason: "counts that can no longer reach a threshold are removed in all tenants",
+        },
     ],
 };
 
-/// Wires the service and starts its tasks: the judging of misses, the signing of checkpoints, and the delivery of
-/// alerts if there is a receiver.
+/// What a file of alert rules says, with the sinks that the settings name beside its own; no secret is read.
+pub fn check_rules(settings: &Settings, text: &str) -> Result<RuleSet, BadRules> {
+    rules::file::parse(text, &named_sinks(settings))
+}
+
+/// The sinks that rules may route to by the settings alone. One that is not complete ends the start, not the check.
+fn named_sinks(settings: &Settings) -> Vec<SinkSpec> {
+    sinks::of_settings(settings).unwrap_or_default()
+}
+
+/// Wires the service and starts its tasks: the judging of misses, the end of floods, the signing of checkpoints, the
+/// delivery of alerts, and the look at the file of rules.
 pub async fn build(
     settings: &Settings,
     checkpoints: &CheckpointSettings,
     kit: Kit,
 ) -> Result<App, StartError> {
-    let webhook = Webhook::open(settings)?;
-    let delivery = if webhook.is_some() {
-        DeliveryState::Pending
-    } else {
-        DeliveryState::NotConfigured
-    };
-    let recorder = Recorder::new(delivery);
+    let rulebook = Rulebook::open(settings)?;
+    let rules = rulebook.listen();
+    let limits = settings.flood_limits();
+    let recorder = Recorder::new(rules.clone(), limits);
     let exempt = ExemptDb::new(
         &kit.database,
         OPERATOR,
@@ -157,17 +214,25 @@ pub async fn build(
         clock: kit.clock.clone(),
         tasks: kit.tasks.clone(),
     };
+    let sweeper = Sweeper {
+        exempt: exempt.clone(),
+        db: kit.db.clone(),
+        recorder: recorder.clone(),
+        limits,
+        clock: kit.clock.clone(),
+        tasks: kit.tasks.clone(),
+    };
+    let deliverer = Deliverer {
+        exempt: exempt.clone(),
+        rules,
+        recorder: recorder.clone(),
+        clock: kit.clock.clone(),
+        tasks: kit.tasks.clone(),
+    };
     kit.tasks.spawn(promoter.run());
-    if let Some(webhook) = webhook {
-        let deliverer = Deliverer {
-            exempt: exempt.clone(),
-            webhook,
-            recorder: recorder.clone(),
-            clock: kit.clock.clone(),
-            tasks: kit.tasks.clone(),
-        };
-        kit.tasks.spawn(deliverer.run());
-    }
+    kit.tasks.spawn(sweeper.run());
+    kit.tasks.spawn(deliverer.run());
+    kit.tasks.spawn(rulebook.run(kit.tasks.clone()));
 
     let mut app = App::default();
     app.subscribers.push((

@@ -13,11 +13,13 @@ use kit::tasks::Tasks;
 use kit::{Db, TenantId};
 use time::OffsetDateTime;
 
-use crate::alert::Trigger;
 use crate::attempt::{Attempt, SERVICE};
 use crate::error::Error;
+use crate::flood::Sighting;
+use crate::happening::Happening;
 use crate::record::Log;
-use crate::recorder::Recorder;
+use crate::recorder::{Recorder, keep_offenders};
+use crate::rules::offender_key;
 use crate::store;
 
 /// Attempts written at once.
@@ -104,15 +106,33 @@ impl Promoter {
         if fresh.is_empty() {
             return Ok(());
         }
-        let entries = fresh.iter().map(|attempt| match log {
-            Log::Operator => attempt.offenders_entry(ctx.clock().new_uuid()),
-            Log::Tenant => attempt.victims_entry(ctx.clock().new_uuid()),
+        let happenings: Vec<Happening> = fresh
+            .iter()
+            .map(|attempt| Happening::of_attempt(attempt))
+            .collect();
+        let sightings = fresh.iter().zip(&happenings).map(|(attempt, happening)| {
+            let id = ctx.clock().new_uuid();
+            let entry = match log {
+                Log::Operator => attempt.offenders_entry(id),
+                Log::Tenant => attempt.victims_entry(id),
+            };
+            let happening = happening.clone();
+            Sighting { happening, entry }
         });
-        self.recorder.append(&ctx, &mut tx, log, entries).await?;
-        if log == Log::Tenant {
-            self.recorder
-                .alert(&ctx, &mut tx, &Trigger::of_attempts(fresh))
-                .await?;
+        self.recorder
+            .append_sifted(&ctx, &mut tx, log, sightings.collect())
+            .await?;
+        match log {
+            // The victim's rows name nobody: who the offender is, is kept in its own tenant.
+            Log::Operator => {
+                let offenders = happenings.iter().map(|it| (offender_key(it), &it.actor));
+                keep_offenders(&mut tx, offenders).await?;
+            }
+            Log::Tenant => {
+                self.recorder
+                    .alert(&ctx, &mut tx, &happenings, false)
+                    .await?;
+            }
         }
         Ok(tx.commit().await?)
     }

@@ -132,6 +132,21 @@ fn refusal(type_name: &str, body: &Bytes) -> Option<String> {
                 event.log_tenant_id, event.found_sequence, event.signed_sequence
             )
         }
+        security::UnknownMethodCalled::NAME => {
+            let event: security::UnknownMethodCalled = decode(body)?;
+            format!(
+                "{} from one address, for methods that are not served.",
+                calls(event.count)
+            )
+        }
+        security::SecurityEventsAggregated::NAME => {
+            let event: security::SecurityEventsAggregated = decode(body)?;
+            let words = words(&event.r#type).join(" ");
+            format!(
+                "{} more events of one kind in one window: {words}.",
+                event.count
+            )
+        }
         security::CrossTenantAccessAttempted::NAME => {
             let event: security::CrossTenantAccessAttempted = decode(body)?;
             let kind = event.kind.replace('_', " ");

@@ -206,12 +206,14 @@ impl Host {
         };
         let mut routes = Routes::new(health_service);
         let mut methods = Methods::outside_the_contract();
+        let mut security = None;
         for (definition, build) in services {
             match host
                 .start_service(settings, definition, build, address, &clock)
                 .await
             {
-                Ok(app) => {
+                Ok((app, log)) => {
+                    security.get_or_insert(log);
                     let router = std::mem::take(routes.axum_router_mut())
                         .merge(app.into_axum_router().reset_fallback());
                     *routes.axum_router_mut() = router;
@@ -226,7 +228,8 @@ impl Host {
         if settings.listen.reflection {
             routes = add_reflection(routes);
         }
-        host.serve(listener, admin_listener, routes, methods, registry);
+        let layer = CallLayer::new(host.calls.clone(), methods, security);
+        host.serve(listener, admin_listener, routes, layer, registry);
         for service in &host.serving {
             host.health
                 .set_service_status(*service, ServingStatus::Serving)
@@ -244,7 +247,7 @@ impl Host {
         build: Build,
         address: SocketAddr,
         clock: &Clock,
-    ) -> Result<Routes, StartError> {
+    ) -> Result<(Routes, SecurityLog), StartError> {
         let service = definition.name;
         if let Some(departure) =
             permission::departures(definition.grpc_services, definition.permissions)
@@ -340,7 +343,7 @@ impl Host {
             self.subscribers.spawn(consuming.run());
         }
         tracing::info!(service, "service started");
-        Ok(app.routes.routes())
+        Ok((app.routes.routes(), security))
     }
 
     fn start_relay(
@@ -383,10 +386,9 @@ impl Host {
         listener: TcpListener,
         admin_listener: TcpListener,
         routes: Routes,
-        methods: Methods,
+        layer: CallLayer,
         registry: prometheus::Registry,
     ) {
-        let layer = CallLayer::new(self.calls.clone(), methods);
         let stop = self.stop_servers.clone();
         self.servers.spawn(async move {
             let incoming =

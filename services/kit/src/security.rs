@@ -3,6 +3,8 @@
 //! One writer per service commits security events in groups: what arrives while a commit is under way makes the next
 //! one, so a flood costs a commit per group and a single probe waits for nothing but its own.
 //! Refusals without a verified tenant are counted in memory by source and kind and written each second.
+//! Those of a verified tenant are not merged here, however many they are: each is committed by itself, since the id that
+//! a miss names may be another tenant's, and leaves the outbox with the relay. The log of audit bounds what is kept.
 //! When the database is down the answer is UNAVAILABLE and not the refusal.
 
 use std::collections::HashMap;
@@ -11,7 +13,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use prost::{Message, Name};
-use proto::common::v1::{AuthenticationFailed, AuthenticationFailure, RateLimited, Severity};
+use proto::common::v1::{
+    AuthenticationFailed, AuthenticationFailure, RateLimited, Severity, UnknownMethodCalled,
+};
 use time::OffsetDateTime;
 use tokio::sync::{mpsc, oneshot};
 
@@ -41,6 +45,7 @@ pub struct SecurityLog {
     queue: mpsc::Sender<Entry>,
     unverified: Tallies<(Option<IpAddr>, AuthenticationFailure)>,
     limited: Tallies<(TenantId, Actor, &'static str)>,
+    unknown: Tallies<Option<IpAddr>>,
     clock: Clock,
 }
 
@@ -71,6 +76,7 @@ impl SecurityLog {
             queue,
             unverified: Arc::default(),
             limited: Arc::default(),
+            unknown: Arc::default(),
             clock,
         };
         tasks.spawn(write(db, sql, wake, entries));
@@ -140,6 +146,11 @@ impl SecurityLog {
         );
     }
 
+    /// Counts a call of a method that is not served, whoever made it.
+    pub(crate) fn count_unknown_method(&self, source: Option<IpAddr>) {
+        keep(&self.unknown, source, None, self.one());
+    }
+
     fn one(&self) -> Tally {
         let first = self.clock.now();
         Tally { count: 1, first }
@@ -148,6 +159,27 @@ impl SecurityLog {
     async fn write_tallies(&self) {
         self.write_limited().await;
         self.write_unverified().await;
+        self.write_unknown().await;
+    }
+
+    async fn write_unknown(&self) {
+        let tallies = take(&self.unknown);
+        let written = tallies.into_iter().map(async |(source, tally)| {
+            let event = UnknownMethodCalled {
+                severity: Severity::Low.into(),
+                source_address: source
+                    .map(|address| address.to_string())
+                    .unwrap_or_default(),
+                count: tally.count,
+                window_start: Some(fields::timestamp(tally.first)),
+            };
+            let nobody = Actor::User(String::new());
+            if let Err(error) = self.record(TenantId::NONE, nobody, &event).await {
+                tracing::warn!(error = %crate::error::chain(&error), "a count of unknown methods could not be written and is kept");
+                keep(&self.unknown, source, None, tally);
+            }
+        });
+        futures::future::join_all(written).await;
     }
 
     async fn write_limited(&self) {

@@ -23,6 +23,7 @@ use uuid::Uuid;
 
 use crate::ctx::Clock;
 use crate::error::Verdict;
+use crate::security::SecurityLog;
 use crate::start::Methods;
 use crate::tasks::Tasks;
 use crate::telemetry::{self, METRICS};
@@ -53,14 +54,17 @@ pub(crate) struct CallLayer {
     tasks: Tasks,
     permits: Arc<tokio::sync::Semaphore>,
     methods: Arc<Methods>,
+    /// Where calls of methods that are not served are counted: the log of one of the services.
+    security: Option<SecurityLog>,
 }
 
 impl CallLayer {
-    pub(crate) fn new(tasks: Tasks, methods: Methods) -> Self {
+    pub(crate) fn new(tasks: Tasks, methods: Methods, security: Option<SecurityLog>) -> Self {
         Self {
             tasks,
             permits: Arc::new(tokio::sync::Semaphore::new(MAX_CALLS)),
             methods: Arc::new(methods),
+            security,
         }
     }
 }
@@ -115,11 +119,17 @@ where
             .extensions()
             .get::<TcpConnectInfo>()
             .and_then(TcpConnectInfo::remote_addr);
+        let peer = peer.map(|peer: SocketAddr| peer.ip());
         request.extensions_mut().insert(Called {
             method: Arc::clone(&method),
-            peer: peer.map(|peer: SocketAddr| peer.ip()),
+            peer,
             request_id,
         });
+        if let Some(security) = &self.layer.security
+            && !self.layer.methods.is_served(&method)
+        {
+            security.count_unknown_method(peer);
+        }
 
         let label: Arc<str> = self.layer.methods.label(&method).into();
         let span = tracing::info_span!("rpc", otel.kind = "server", otel.name = %label, rpc.method = %label, request.id = %request_id, tenant.id = Empty, trace.id = Empty);

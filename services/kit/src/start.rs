@@ -121,11 +121,16 @@ impl Methods {
 
     /// The name for logs, spans and labels: what is not served has one name, since anyone may make up others.
     pub(crate) fn label<'a>(&self, method: &'a str) -> &'a str {
-        if self.known.contains(method) {
+        if self.is_served(method) {
             method
         } else {
             "unknown"
         }
+    }
+
+    /// Whether there is such a method here.
+    pub(crate) fn is_served(&self, method: &str) -> bool {
+        self.known.contains(method)
     }
 
     /// Whether the request is a stream.

@@ -1,6 +1,7 @@
 //! The program as its users run it: started as a process, stopped by signals, spoken to by commands.
 
 mod doctor;
+mod alert_rules;
 mod import;
 mod own_database;
 mod program;

@@ -8,7 +8,7 @@ use prost::Name;
 use proto::audit::v1 as pb;
 use proto::common::v1 as common;
 
-use crate::alert::{Alert, DeliveryState, Rule};
+use crate::alert::{Alert, DeliveryState};
 use crate::record::{Category, Record};
 use crate::store::alerts::OperatorAlert;
 use crate::store::records::{OperatorRecord, Parties};
@@ -123,7 +123,6 @@ impl From<OperatorAlert> for pb::TenantAlert {
 
 impl From<Alert> for pb::Alert {
     fn from(alert: Alert) -> Self {
-        let rule = Rule::named(&alert.rule);
         let state = if alert.acknowledged.is_some() {
             pb::AlertState::Acknowledged
         } else {
@@ -140,8 +139,8 @@ impl From<Alert> for pb::Alert {
             rule: alert.rule.clone(),
             severity: i32::from(alert.severity),
             state: state.into(),
-            title: rule.title.to_owned(),
-            description: rule.description.to_owned(),
+            title: alert.title.clone(),
+            description: alert.description.clone(),
             occurrences: alert.occurrences,
             first_occur_time: Some(timestamp(alert.first_at)),
             last_occur_time: Some(timestamp(alert.last_at)),

@@ -102,17 +102,17 @@ impl AuditOperatorService for Service {
             .kit
             .answer(&ctx, read::optional_tenant(&request.tenant_id))
             .await?;
-        let acknowledged = self
+        let filter = self
             .kit
-            .answer(&ctx, read::acknowledged(request.state))
+            .answer(&ctx, read::alerts_of_tenants(&request))
             .await?;
-        let bound = (tenant.map(TenantId::uuid), acknowledged);
+        let bound = (tenant.map(TenantId::uuid), &filter);
         let page = self
             .kit
             .pages
             .read(&ctx, request.page_size, &request.page_token, &bound);
         let page = self.kit.answer(&ctx, page).await?;
-        let rows = operations::list_tenant_alerts(&self.exempt, tenant, acknowledged, &page).await;
+        let rows = operations::list_tenant_alerts(&self.exempt, tenant, &filter, &page).await;
         let rows = self.kit.answer(&ctx, rows).await?;
         let finished = self
             .kit

@@ -6,7 +6,7 @@ use kit::{Id, TenantId};
 use proto::audit::v1 as pb;
 use proto::common::v1::Severity;
 
-use crate::alert::{AlertId, severity_number};
+use crate::alert::{self, AlertId, severity_number};
 use crate::record::{Category, Filter};
 use crate::store::records::OperatorPosition;
 
@@ -48,7 +48,7 @@ fn read_filter(fields: &mut Fields, filter: Option<&pb::RecordFilter>) -> Filter
         from: fields.optional_instant("filter.from_time", filter.from_time.as_ref()),
         until: fields.optional_instant("filter.until_time", filter.until_time.as_ref()),
         category: category(fields, filter.category),
-        min_severity: min_severity(fields, filter.min_severity),
+        min_severity: min_severity(fields, "filter.min_severity", filter.min_severity),
         type_name: text(fields, "filter.type", &filter.r#type, 200),
         actor_id: text(fields, "filter.actor_id", &filter.actor_id, 255),
         resource_kind: text(fields, "filter.resource_kind", &filter.resource_kind, 64),
@@ -73,30 +73,60 @@ fn category(fields: &mut Fields, category: i32) -> Option<Category> {
     }
 }
 
-fn min_severity(fields: &mut Fields, severity: i32) -> Option<i16> {
+fn min_severity(fields: &mut Fields, field: &str, severity: i32) -> Option<i16> {
     match Severity::try_from(severity) {
         Ok(Severity::Unspecified) => None,
         Ok(severity) => Some(severity_number(severity)),
         Err(_) => {
-            fields.reject(
-                "filter.min_severity",
-                "must be a known severity, or none for all",
-            );
+            fields.reject(field, "must be a known severity, or none for all");
             None
         }
     }
 }
 
+/// Which alerts a tenant asks for.
+pub(super) fn alerts(request: &pb::ListAlertsRequest) -> Result<alert::Filter, kit::Error> {
+    let mut fields = Fields::new();
+    let read = alert::Filter {
+        acknowledged: acknowledged(&mut fields, request.state),
+        rule: rule(&mut fields, &request.rule),
+        min_severity: min_severity(&mut fields, "min_severity", request.min_severity),
+        from: fields.optional_instant("from_time", request.from_time.as_ref()),
+        until: fields.optional_instant("until_time", request.until_time.as_ref()),
+    };
+    fields.finish(Some(read))
+}
+
+/// Which alerts the operator asks for.
+pub(super) fn alerts_of_tenants(
+    request: &pb::ListTenantAlertsRequest,
+) -> Result<alert::Filter, kit::Error> {
+    alerts(&pb::ListAlertsRequest {
+        state: request.state,
+        rule: request.rule.clone(),
+        min_severity: request.min_severity,
+        from_time: request.from_time,
+        until_time: request.until_time,
+        ..Default::default()
+    })
+}
+
+fn rule(fields: &mut Fields, rule: &str) -> Option<String> {
+    fields
+        .optional_text("rule", rule, 64)
+        .filter(|rule| !rule.is_empty())
+}
+
 /// Whether acknowledged or open alerts are asked for; none for both.
-pub(super) fn acknowledged(state: i32) -> Result<Option<bool>, kit::Error> {
+fn acknowledged(fields: &mut Fields, state: i32) -> Option<bool> {
     match pb::AlertState::try_from(state) {
-        Ok(pb::AlertState::Unspecified) => Ok(None),
-        Ok(pb::AlertState::Open) => Ok(Some(false)),
-        Ok(pb::AlertState::Acknowledged) => Ok(Some(true)),
-        Err(_) => Err(kit::Error::invalid(
-            "state",
-            "must be a known state, or none for all",
-        )),
+        Ok(pb::AlertState::Unspecified) => None,
+        Ok(pb::AlertState::Open) => Some(false),
+        Ok(pb::AlertState::Acknowledged) => Some(true),
+        Err(_) => {
+            fields.reject("state", "must be a known state, or none for all");
+            None
+        }
     }
 }
 

@@ -101,21 +101,18 @@ impl AuditService for Service {
             .authorize(&request, &permissions::LIST_ALERTS)
             .await?;
         let request = request.into_inner();
-        let acknowledged = self
-            .kit
-            .answer(&ctx, read::acknowledged(request.state))
-            .await?;
+        let filter = self.kit.answer(&ctx, read::alerts(&request)).await?;
         let page = self
             .kit
             .pages
-            .read(&ctx, request.page_size, &request.page_token, &acknowledged);
+            .read(&ctx, request.page_size, &request.page_token, &filter);
         let page = self.kit.answer(&ctx, page).await?;
-        let rows = operations::list_alerts(&ctx, &self.kit.db, acknowledged, &page).await;
+        let rows = operations::list_alerts(&ctx, &self.kit.db, &filter, &page).await;
         let rows = self.kit.answer(&ctx, rows).await?;
         let finished = self
             .kit
             .pages
-            .finish(&ctx, &page, rows, &acknowledged, |last| last.id.uuid());
+            .finish(&ctx, &page, rows, &filter, |last| last.id.uuid());
         let (alerts, next_page_token) = self.kit.answer(&ctx, finished).await?;
         let alerts = alerts.into_iter().map(Into::into).collect();
         Ok(Response::new(pb::ListAlertsResponse {

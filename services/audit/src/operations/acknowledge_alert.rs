@@ -27,6 +27,7 @@ pub(crate) async fn acknowledge_alert(
     let is_new = alert.acknowledge(ctx.actor(), note, ctx.now());
     if let Some(by) = alert.acknowledged.as_ref().filter(|_| is_new) {
         store::alerts::acknowledge(&mut tx, &alert, by).await?;
+        store::deliveries::resolve(&mut tx, alert.id, by.at).await?;
         tx.emit(events::acknowledged(ctx, &alert));
     }
     tx.remember(ctx, &alert).await?;

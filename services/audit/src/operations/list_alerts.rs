@@ -4,7 +4,7 @@ use kit::page::Page;
 use kit::{Ctx, Db};
 use uuid::Uuid;
 
-use crate::alert::{Alert, AlertId};
+use crate::alert::{Alert, AlertId, Filter};
 use crate::error::Error;
 use crate::store;
 
@@ -13,10 +13,10 @@ use crate::store;
 pub(crate) async fn list_alerts(
     ctx: &Ctx,
     db: &Db,
-    acknowledged: Option<bool>,
+    filter: &Filter,
     page: &Page<Uuid>,
 ) -> Result<Vec<Alert>, Error> {
     let mut tx = db.begin(ctx).await?;
     let before = AlertId::new(page.after.unwrap_or(Uuid::max()));
-    store::alerts::list(&mut tx, acknowledged, before, page.limit()).await
+    store::alerts::list(&mut tx, filter, before, page.limit()).await
 }

@@ -5,7 +5,7 @@ use kit::db::ExemptDb;
 use kit::page::Page;
 use uuid::Uuid;
 
-use crate::alert::AlertId;
+use crate::alert::{AlertId, Filter};
 use crate::error::Error;
 use crate::store;
 use crate::store::alerts::OperatorAlert;
@@ -15,10 +15,10 @@ use crate::store::alerts::OperatorAlert;
 pub(crate) async fn list_tenant_alerts(
     db: &ExemptDb,
     tenant: Option<TenantId>,
-    acknowledged: Option<bool>,
+    filter: &Filter,
     page: &Page<Uuid>,
 ) -> Result<Vec<OperatorAlert>, Error> {
     let mut tx = db.begin().await?;
     let before = AlertId::new(page.after.unwrap_or(Uuid::max()));
-    store::alerts::list_of_all(&mut tx, tenant, acknowledged, before, page.limit()).await
+    store::alerts::list_of_all(&mut tx, tenant, filter, before, page.limit()).await
 }

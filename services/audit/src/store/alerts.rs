@@ -1,19 +1,27 @@
-//! Rows of alerts: of one tenant, and of all for the operator and for delivery.
+//! Rows of alerts: of one tenant, and of all for the operator.
+//!
+//! Only words of this file make a statement; every value is bound.
 
+use std::collections::BTreeMap;
+
+use kit::ctx::Actor;
 use kit::session::Session;
 use kit::{TenantId, Tx};
-use sqlx::FromRow;
+use sqlx::{FromRow, Postgres, QueryBuilder};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::records::{Parties, PartiesRow};
-use crate::alert::{Acknowledgement, Alert, AlertId, DeliveryState, Trigger};
+use crate::alert::{Acknowledgement, Alert, AlertId, DeliveryState, Filter, Trigger};
 use crate::error::Error;
+use crate::rules::file::built_in;
 
 #[derive(FromRow)]
 struct Row {
     id: AlertId,
     rule: String,
+    title: Option<String>,
+    description: Option<String>,
     severity: i16,
     occurrences: i64,
     first_at: OffsetDateTime,
@@ -43,9 +51,12 @@ impl From<Row> for Alert {
             }),
             _ => None,
         };
+        let (title, description) = told(&row.rule, row.title, row.description);
         Self {
             id: row.id,
             rule: row.rule,
+            title,
+            description,
             severity: row.severity,
             occurrences: row.occurrences,
             first_at: row.first_at,
@@ -57,6 +68,22 @@ impl From<Row> for Alert {
             updated_at: row.updated_at,
         }
     }
+}
+
+/// What an alert says; older rows have only the name of a rule that was built in.
+pub(crate) fn told(
+    rule: &str,
+    title: Option<String>,
+    description: Option<String>,
+) -> (String, String) {
+    if let (Some(title), Some(description)) = (title, description) {
+        return (title, description);
+    }
+    let rules = built_in().rules;
+    let known = rules.iter().find(|it| it.name == rule).or(rules.last());
+    known
+        .map(|it| (it.title.clone(), it.description.clone()))
+        .unwrap_or_default()
 }
 
 /// As stored.
@@ -82,7 +109,7 @@ pub(crate) async fn count_in(
              order by last_at desc limit 1)",
     )
     .bind(tx.tenant().uuid())
-    .bind(trigger.rule.name)
+    .bind(&trigger.rule.name)
     .bind(trigger.dedup_key)
     .bind(since)
     .bind(trigger.occurrences)
@@ -95,19 +122,25 @@ pub(crate) async fn count_in(
 
 #[tracing::instrument(name = "db.alert.insert", skip_all, fields(alert.id = %alert.id))]
 pub(crate) async fn insert(tx: &mut Tx, alert: &Alert, trigger: &Trigger) -> Result<(), Error> {
+    // What the sinks are told is in the table of deliveries: the columns of before say that nobody is.
     sqlx::query(
         "insert into audit.alert \
-             (tenant_id, id, rule, severity, dedup_key, event_id, traceparent, occurrences, first_at, last_at, state, \
-              acknowledge_note, revision, created_at, updated_at, delivery_state, delivery_attempts, next_attempt_at) \
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, '', $12, $13, $14, $15, 0, $13)",
+             (tenant_id, id, rule, title, description, severity, dedup_key, event_id, traceparent, offender_key, \
+              occurrences, first_at, last_at, state, acknowledge_note, revision, created_at, updated_at, \
+              delivery_state, delivery_attempts, next_attempt_at) \
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, '', $15, $16, $17, \
+                 'not_configured', 0, $16)",
     )
     .bind(tx.tenant().uuid())
     .bind(alert.id)
     .bind(&alert.rule)
+    .bind(&alert.title)
+    .bind(&alert.description)
     .bind(alert.severity)
     .bind(trigger.dedup_key)
     .bind(trigger.event_id)
     .bind(&trigger.traceparent)
+    .bind(trigger.offender_key)
     .bind(alert.occurrences)
     .bind(alert.first_at)
     .bind(alert.last_at)
@@ -115,7 +148,26 @@ pub(crate) async fn insert(tx: &mut Tx, alert: &Alert, trigger: &Trigger) -> Res
     .bind(alert.revision)
     .bind(alert.created_at)
     .bind(alert.updated_at)
-    .bind(alert.delivery.as_str())
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+/// Keeps who is behind the keys of alerts, in the tenant of the transaction, which is theirs.
+#[tracing::instrument(name = "db.offender.insert", skip_all)]
+pub(crate) async fn insert_offenders(
+    tx: &mut Tx,
+    offenders: &BTreeMap<Uuid, &Actor>,
+) -> Result<(), Error> {
+    sqlx::query(
+        "insert into audit.offender (tenant_id, key, actor_kind, actor_id) \
+         select $1, key, kind, id from unnest($2::uuid[], $3::text[], $4::text[]) as e (key, kind, id) \
+         on conflict (tenant_id, key) do nothing",
+    )
+    .bind(tx.tenant().uuid())
+    .bind(offenders.keys().copied().collect::<Vec<_>>())
+    .bind(offenders.values().map(|actor| actor.kind()).collect::<Vec<_>>())
+    .bind(offenders.values().map(|actor| actor.id()).collect::<Vec<_>>())
     .execute(&mut **tx)
     .await?;
     Ok(())
@@ -125,9 +177,13 @@ pub(crate) async fn insert(tx: &mut Tx, alert: &Alert, trigger: &Trigger) -> Res
 #[tracing::instrument(name = "db.alert.lock", skip_all, fields(alert.id = %id))]
 pub(crate) async fn lock(tx: &mut Tx, id: AlertId) -> Result<Alert, Error> {
     let row: Option<Row> = sqlx::query_as(
-        "select id, rule, severity, occurrences, first_at, last_at, acknowledged_kind, acknowledged_id, \
-                acknowledged_at, acknowledge_note, revision, created_at, updated_at, delivery_state \
-         from audit.alert where tenant_id = $1 and id = $2 for update",
+        "select a.id, a.rule, a.title, a.description, a.severity, a.occurrences, a.first_at, a.last_at, \
+                a.acknowledged_kind, a.acknowledged_id, a.acknowledged_at, a.acknowledge_note, a.revision, \
+                a.created_at, a.updated_at, \
+                coalesce((select case when bool_or(d.accepted_at is null) then 'pending' else 'delivered' end \
+                          from audit.delivery d where d.tenant_id = a.tenant_id and d.alert_id = a.id \
+                          having count(*) > 0), a.delivery_state) as delivery_state \
+         from audit.alert a where a.tenant_id = $1 and a.id = $2 for update of a",
     )
     .bind(tx.tenant().uuid())
     .bind(id)
@@ -162,35 +218,52 @@ pub(crate) async fn acknowledge(
     Ok(())
 }
 
-/// Alerts of the tenant before `before`, newest first, in either state or in the given one.
+/// Alerts of the tenant before `before` that the filter asks for, newest first.
 #[tracing::instrument(name = "db.alert.list", skip_all)]
 pub(crate) async fn list(
     tx: &mut Tx,
-    acknowledged: Option<bool>,
+    filter: &Filter,
     before: AlertId,
     limit: i64,
 ) -> Result<Vec<Alert>, Error> {
-    let query = match acknowledged {
-        None => sqlx::query_as(
-            "select id, rule, severity, occurrences, first_at, last_at, acknowledged_kind, acknowledged_id, \
-                acknowledged_at, acknowledge_note, revision, created_at, updated_at, delivery_state \
-         from audit.alert where tenant_id = $1 and id < $2 order by id desc limit $3",
-        )
-        .bind(tx.tenant().uuid())
-        .bind(before)
-        .bind(limit),
-        Some(acknowledged) => sqlx::query_as(
-            "select id, rule, severity, occurrences, first_at, last_at, acknowledged_kind, acknowledged_id, \
-                acknowledged_at, acknowledge_note, revision, created_at, updated_at, delivery_state \
-         from audit.alert where tenant_id = $1 and id < $2 and state = $4 order by id desc limit $3",
-        )
-        .bind(tx.tenant().uuid())
-        .bind(before)
-        .bind(limit)
-        .bind(state_text(acknowledged)),
-    };
-    let rows: Vec<Row> = query.fetch_all(&mut **tx).await?;
+    let mut query = QueryBuilder::<Postgres>::new(
+        "select a.id, a.rule, a.title, a.description, a.severity, a.occurrences, a.first_at, a.last_at, \
+                a.acknowledged_kind, a.acknowledged_id, a.acknowledged_at, a.acknowledge_note, a.revision, \
+                a.created_at, a.updated_at, \
+                coalesce((select case when bool_or(d.accepted_at is null) then 'pending' else 'delivered' end \
+                          from audit.delivery d where d.tenant_id = a.tenant_id and d.alert_id = a.id \
+                          having count(*) > 0), a.delivery_state) as delivery_state \
+         from audit.alert a where a.tenant_id = ",
+    );
+    query
+        .push_bind(tx.tenant().uuid())
+        .push(" and a.id < ")
+        .push_bind(before);
+    push_filter(&mut query, filter);
+    query.push(" order by a.id desc limit ").push_bind(limit);
+    let rows: Vec<Row> = query.build_query_as().fetch_all(&mut **tx).await?;
     Ok(rows.into_iter().map(Alert::from).collect())
+}
+
+/// Adds what a filter asks of the alert `a`.
+fn push_filter(query: &mut QueryBuilder<Postgres>, filter: &Filter) {
+    if let Some(acknowledged) = filter.acknowledged {
+        query
+            .push(" and a.state = ")
+            .push_bind(state_text(acknowledged));
+    }
+    if let Some(rule) = &filter.rule {
+        query.push(" and a.rule = ").push_bind(rule.clone());
+    }
+    if let Some(severity) = filter.min_severity {
+        query.push(" and a.severity >= ").push_bind(severity);
+    }
+    if let Some(from) = filter.from {
+        query.push(" and a.last_at >= ").push_bind(from);
+    }
+    if let Some(until) = filter.until {
+        query.push(" and a.first_at < ").push_bind(until);
+    }
 }
 
 /// An alert with its tenant, and both sides when it is of an attempt across tenants.
@@ -219,117 +292,38 @@ impl From<OperatorRow> for OperatorAlert {
     }
 }
 
-/// Alerts of all tenants or of one before `before`, newest first, in either state or in the given one.
-/// For the operator's role.
+/// Alerts of all tenants or of one before `before` that the filter asks for, newest first. For the operator's role.
 #[tracing::instrument(name = "db.alert.list_of_all", skip_all)]
 pub(crate) async fn list_of_all(
     session: &mut Session,
     tenant: Option<TenantId>,
-    acknowledged: Option<bool>,
+    filter: &Filter,
     before: AlertId,
     limit: i64,
 ) -> Result<Vec<OperatorAlert>, Error> {
-    let mut query = sqlx::QueryBuilder::<sqlx::Postgres>::new(
-        "select a.tenant_id, a.id, a.rule, a.severity, a.occurrences, a.first_at, a.last_at, a.acknowledged_kind, \
-                a.acknowledged_id, a.acknowledged_at, a.acknowledge_note, a.revision, a.created_at, a.updated_at, \
-                a.delivery_state, o.tenant_id as offender_tenant_id, o.actor_kind as offender_kind, \
-                o.actor_id as offender_id, a.tenant_id as victim_tenant_id \
-         from audit.alert a left join audit.record o \
-             on a.rule = 'cross-tenant-access' and o.event_id = a.event_id and o.severity = 4 and o.operator_only \
+    // Alerts of older versions name no offender: theirs is found by the attempt that raised them.
+    let mut query = QueryBuilder::<Postgres>::new(
+        "select a.tenant_id, a.id, a.rule, a.title, a.description, a.severity, a.occurrences, a.first_at, a.last_at, \
+                a.acknowledged_kind, a.acknowledged_id, a.acknowledged_at, a.acknowledge_note, a.revision, \
+                a.created_at, a.updated_at, \
+                coalesce((select case when bool_or(d.accepted_at is null) then 'pending' else 'delivered' end \
+                          from audit.delivery d where d.tenant_id = a.tenant_id and d.alert_id = a.id \
+                          having count(*) > 0), a.delivery_state) as delivery_state, \
+                coalesce(o.tenant_id, r.tenant_id) as offender_tenant_id, \
+                coalesce(o.actor_kind, r.actor_kind) as offender_kind, \
+                coalesce(o.actor_id, r.actor_id) as offender_id, a.tenant_id as victim_tenant_id \
+         from audit.alert a \
+         left join audit.offender o on o.key = a.offender_key and o.tenant_id <> a.tenant_id \
+         left join audit.record r on a.offender_key is null and a.rule = 'cross-tenant-access' \
+             and r.event_id = a.event_id and r.severity = 4 and r.operator_only \
          where a.id < ",
     );
     query.push_bind(before);
     if let Some(tenant) = tenant {
         query.push(" and a.tenant_id = ").push_bind(tenant.uuid());
     }
-    if let Some(acknowledged) = acknowledged {
-        query
-            .push(" and a.state = ")
-            .push_bind(state_text(acknowledged));
-    }
+    push_filter(&mut query, filter);
     query.push(" order by a.id desc limit ").push_bind(limit);
     let rows: Vec<OperatorRow> = query.build_query_as().fetch_all(session).await?;
     Ok(rows.into_iter().map(OperatorAlert::from).collect())
-}
-
-/// An alert on its way to the operator's receiver, with everything that the operator may know.
-#[derive(FromRow)]
-pub(crate) struct Due {
-    pub(crate) tenant_id: Uuid,
-    pub(crate) id: AlertId,
-    pub(crate) rule: String,
-    pub(crate) severity: i16,
-    pub(crate) occurrences: i64,
-    pub(crate) first_at: OffsetDateTime,
-    pub(crate) last_at: OffsetDateTime,
-    pub(crate) created_at: OffsetDateTime,
-    pub(crate) traceparent: Option<String>,
-    pub(crate) delivery_attempts: i32,
-    pub(crate) offender_tenant_id: Option<Uuid>,
-    pub(crate) offender_kind: Option<String>,
-    pub(crate) offender_id: Option<String>,
-}
-
-/// Takes the alert that has waited longest for delivery and keeps others from it until `leased_until`: a replica that
-/// dies in between has not lost it. For the operator's role.
-#[tracing::instrument(name = "db.alert.take_due", skip_all)]
-pub(crate) async fn take_due(
-    session: &mut Session,
-    now: OffsetDateTime,
-    leased_until: OffsetDateTime,
-) -> Result<Option<Due>, Error> {
-    let due = sqlx::query_as(
-        "with due as ( \
-             update audit.alert a set next_attempt_at = $2, delivery_attempts = a.delivery_attempts + 1 \
-             from (select tenant_id, id from audit.alert where delivery_state = 'pending' and next_attempt_at <= $1 \
-                   order by next_attempt_at limit 1 for update skip locked) as first \
-             where a.tenant_id = first.tenant_id and a.id = first.id \
-             returning a.tenant_id, a.id, a.rule, a.severity, a.event_id, a.occurrences, a.first_at, a.last_at, \
-                       a.created_at, a.traceparent, a.delivery_attempts) \
-         select d.tenant_id, d.id, d.rule, d.severity, d.occurrences, d.first_at, d.last_at, d.created_at, \
-                d.traceparent, d.delivery_attempts, o.tenant_id as offender_tenant_id, \
-                o.actor_kind as offender_kind, o.actor_id as offender_id \
-         from due d left join audit.record o \
-             on o.event_id = d.event_id and o.severity = 4 \
-                and o.operator_only = (d.rule = 'cross-tenant-access') limit 1",
-    )
-    .bind(now)
-    .bind(leased_until)
-    .fetch_optional(session)
-    .await?;
-    Ok(due)
-}
-
-/// Notes that the receiver has accepted an alert. For the operator's role.
-#[tracing::instrument(name = "db.alert.delivered", skip_all, fields(alert.id = %id))]
-pub(crate) async fn delivered(
-    session: &mut Session,
-    tenant: Uuid,
-    id: AlertId,
-) -> Result<(), Error> {
-    sqlx::query(
-        "update audit.alert set delivery_state = 'delivered' where tenant_id = $1 and id = $2",
-    )
-    .bind(tenant)
-    .bind(id)
-    .execute(session)
-    .await?;
-    Ok(())
-}
-
-/// Notes when to try again. For the operator's role.
-#[tracing::instrument(name = "db.alert.retry", skip_all, fields(alert.id = %id))]
-pub(crate) async fn retry_at(
-    session: &mut Session,
-    tenant: Uuid,
-    id: AlertId,
-    at: OffsetDateTime,
-) -> Result<(), Error> {
-    sqlx::query("update audit.alert set next_attempt_at = $3 where tenant_id = $1 and id = $2")
-        .bind(tenant)
-        .bind(id)
-        .bind(at)
-        .execute(session)
-        .await?;
-    Ok(())
 }

@@ -4,5 +4,8 @@ pub(crate) mod alerts;
 pub(crate) mod attempts;
 pub(crate) mod export;
 pub(crate) mod heads;
+pub(crate) mod counters;
+pub(crate) mod deliveries;
+pub(crate) mod floods;
 pub(crate) mod log;
 pub(crate) mod records;

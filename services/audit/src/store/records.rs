@@ -73,7 +73,8 @@ impl From<Row> for Record {
     }
 }
 
-fn severity(number: i16) -> Severity {
+/// Reads a stored severity back.
+pub(super) fn severity(number: i16) -> Severity {
     Severity::try_from(i32::from(number)).unwrap_or(Severity::Unspecified)
 }
 

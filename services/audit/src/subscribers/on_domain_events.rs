@@ -1,4 +1,4 @@
-//! Records every domain event, and learns from it whose id is whose.
+//! Records every domain event, learns from it whose id is whose, and raises alerts where rules ask for it.
 
 use std::collections::BTreeMap;
 
@@ -7,6 +7,7 @@ use kit::subscriber::{Failure, Subscriber};
 use kit::{Ctx, TenantId, Tx};
 use uuid::Uuid;
 
+use crate::happening::Happening;
 use crate::record::{Entry, Log, Record};
 use crate::recorder::Recorder;
 use crate::store;
@@ -25,6 +26,13 @@ impl Subscriber for OnDomainEvents {
         // What the platform has is no firm's: no id of it can be attempted.
         if ctx.tenant() != TenantId::PLATFORM {
             store::attempts::register(tx, &kinds(&records)).await?;
+        }
+        if self.recorder.asks_for_domain_events() {
+            let happenings: Vec<Happening> = records
+                .iter()
+                .map(|record| Happening::of_entry(ctx.tenant(), &record.entry))
+                .collect();
+            self.recorder.alert(ctx, tx, &happenings, true).await?;
         }
         Ok(())
     }

@@ -1,12 +1,13 @@
-//! Records every security event, raises alerts for the severe ones, and keeps misses to be judged.
+//! Records every security event or counts it, raises alerts as the rules say, and keeps misses to be judged.
 
 use kit::events::{Event, Stream};
 use kit::subscriber::{Failure, Subscriber};
 use kit::{Ctx, TenantId, Tx};
-use prost::{Message, Name};
+use prost::Name;
 use proto::common::v1::ResourceNotFound;
 
-use crate::alert::Trigger;
+use crate::flood::Sighting;
+use crate::happening::Happening;
 use crate::record::{Entry, Log};
 use crate::recorder::Recorder;
 use crate::store;
@@ -19,21 +20,25 @@ pub(crate) struct OnSecurityEvents {
 #[tonic::async_trait]
 impl Subscriber for OnSecurityEvents {
     async fn apply(&self, ctx: &Ctx, tx: &mut Tx, events: &[Event]) -> Result<(), Failure> {
-        let entries = events
-            .iter()
-            .map(|event| Entry::of(ctx.clock().new_uuid(), Stream::Security, event));
-        let records = self.recorder.append(ctx, tx, Log::Tenant, entries).await?;
-        let entries = || records.iter().map(|record| &record.entry);
-        // An operator may name every tenant's ids.
+        let mut sightings = Vec::with_capacity(events.len());
+        let mut happenings = Vec::with_capacity(events.len());
+        for event in events {
+            let entry = Entry::of(ctx.clock().new_uuid(), Stream::Security, event);
+            let happening = Happening::of_entry(ctx.tenant(), &entry);
+            happenings.push(happening.clone());
+            sightings.push(Sighting { happening, entry });
+        }
+        // An operator may name every tenant's ids. Every miss of others is judged, recorded singly or not.
         if ctx.tenant() != TenantId::PLATFORM {
-            let misses: Vec<Miss<'_>> = entries().filter_map(miss).collect();
+            let misses: Vec<Miss<'_>> = sightings.iter().filter_map(miss).collect();
             if !misses.is_empty() {
                 store::attempts::insert_misses(tx, &misses, ctx.now()).await?;
             }
         }
         self.recorder
-            .alert(ctx, tx, &Trigger::of_entries(ctx.tenant(), entries()))
+            .append_sifted(ctx, tx, Log::Tenant, sightings)
             .await?;
+        self.recorder.alert(ctx, tx, &happenings, true).await?;
         Ok(())
     }
 
@@ -42,7 +47,8 @@ impl Subscriber for OnSecurityEvents {
     }
 }
 
-fn miss(entry: &Entry) -> Option<Miss<'_>> {
+fn miss(sighting: &Sighting) -> Option<Miss<'_>> {
+    let Sighting { happening, entry } = sighting;
     if entry.type_name != ResourceNotFound::full_name() {
         return None;
     }
@@ -52,7 +58,7 @@ fn miss(entry: &Entry) -> Option<Miss<'_>> {
         kind: &resource.kind,
         resource_id: resource.id?,
         actor: &entry.actor,
-        method: ResourceNotFound::decode(entry.body.clone()).ok()?.method,
+        method: happening.method.clone(),
         occurred_at: entry.occurred_at,
         traceparent: entry.traceparent.as_deref(),
     })

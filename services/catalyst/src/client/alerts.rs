@@ -1,9 +1,15 @@
 //! `catalyst alerts`: what needs someone's attention.
 
-use clap::Subcommand;
-use proto::audit::v1 as pb;
+use std::path::PathBuf;
 
-use super::arguments::{Current, shown};
+use clap::Subcommand;
+use prost_types::Timestamp;
+use proto::audit::v1 as pb;
+use proto::common::v1 as common;
+
+use super::alert_rules;
+use super::arguments::{Current, instant, shown};
+use super::audit::Severity;
 use super::contract::word;
 use super::error::{Usage, answer, present};
 use super::output::{Output, Shown};
@@ -15,14 +21,21 @@ use super::{ClientOptions, pages};
 pub(crate) enum Command {
     /// List them, newest first.
     List {
-        /// Only those in this state.
-        #[arg(long)]
-        state: Option<State>,
+        #[command(flatten)]
+        filter: Filter,
         /// As platform operator: of all tenants, or of the one that --tenant names.
         #[arg(long)]
         operator: bool,
         #[command(flatten)]
         limit: Limit,
+    },
+    /// Check a file of alert rules and show the rules as they are understood. Exit 0: it is valid; 65: it is not.
+    Check {
+        /// The file.
+        file: PathBuf,
+        /// The settings that name sinks, as the service has them.
+        #[command(flatten)]
+        settings: audit::Settings,
     },
     /// Say that someone has taken care of one.
     Ack {
@@ -37,6 +50,53 @@ pub(crate) enum Command {
         #[command(flatten)]
         current: Current,
     },
+}
+
+/// Which alerts.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Filter {
+    /// Only those in this state.
+    #[arg(long)]
+    state: Option<State>,
+    /// Only those of the rule with this name.
+    #[arg(
+        long,
+        value_name = "NAME",
+        default_value = "",
+        hide_default_value = true
+    )]
+    rule: String,
+    /// Only those of this severity or a worse one.
+    #[arg(long)]
+    min_severity: Option<Severity>,
+    /// Only those whose last event occurred then or later.
+    #[arg(long, value_name = "INSTANT|DAY", value_parser = instant)]
+    from: Option<Timestamp>,
+    /// Only those whose first event occurred before.
+    #[arg(long, value_name = "INSTANT|DAY", value_parser = instant)]
+    until: Option<Timestamp>,
+}
+
+impl Filter {
+    fn state(&self) -> i32 {
+        let state = match self.state {
+            None => pb::AlertState::Unspecified,
+            Some(State::Open) => pb::AlertState::Open,
+            Some(State::Acknowledged) => pb::AlertState::Acknowledged,
+        };
+        state.into()
+    }
+
+    fn min_severity(&self) -> i32 {
+        let severity = match self.min_severity {
+            None => common::Severity::Unspecified,
+            Some(Severity::Info) => common::Severity::Info,
+            Some(Severity::Low) => common::Severity::Low,
+            Some(Severity::Medium) => common::Severity::Medium,
+            Some(Severity::High) => common::Severity::High,
+        };
+        severity.into()
+    }
 }
 
 /// A state of alerts.
@@ -84,21 +144,16 @@ impl Command {
     pub(crate) async fn run(self, client: &ClientOptions, out: &Output) -> anyhow::Result<()> {
         match self {
             Self::List {
-                state,
-                operator,
+                filter,
+                operator: false,
                 limit,
-            } => {
-                let state = match state {
-                    None => pb::AlertState::Unspecified,
-                    Some(State::Open) => pb::AlertState::Open,
-                    Some(State::Acknowledged) => pb::AlertState::Acknowledged,
-                };
-                if operator {
-                    list_of_all(client, out, state, limit).await
-                } else {
-                    list(client, out, state, limit).await
-                }
-            }
+            } => list(client, out, filter, limit).await,
+            Self::List {
+                filter,
+                operator: true,
+                limit,
+            } => list_of_all(client, out, filter, limit).await,
+            Self::Check { file, settings } => alert_rules::check(&file, &settings, out),
             Self::Ack {
                 alert,
                 note,
@@ -143,7 +198,7 @@ impl Command {
 async fn list(
     client: &ClientOptions,
     out: &Output,
-    state: pb::AlertState,
+    filter: Filter,
     limit: Limit,
 ) -> anyhow::Result<()> {
     let mut service = client.in_tenant().await?.audit();
@@ -151,7 +206,11 @@ async fn list(
         let request = pb::ListAlertsRequest {
             page_size,
             page_token,
-            state: state.into(),
+            state: filter.state(),
+            rule: filter.rule.clone(),
+            min_severity: filter.min_severity(),
+            from_time: filter.from,
+            until_time: filter.until,
         };
         let page = answer(service.list_alerts(request).await)?;
         Ok((page.alerts, page.next_page_token))
@@ -162,7 +221,7 @@ async fn list(
 async fn list_of_all(
     client: &ClientOptions,
     out: &Output,
-    state: pb::AlertState,
+    filter: Filter,
     limit: Limit,
 ) -> anyhow::Result<()> {
     let tenant_id = client.optional_tenant().await?;
@@ -172,7 +231,11 @@ async fn list_of_all(
             page_size,
             page_token,
             tenant_id: tenant_id.clone(),
-            state: state.into(),
+            state: filter.state(),
+            rule: filter.rule.clone(),
+            min_severity: filter.min_severity(),
+            from_time: filter.from,
+            until_time: filter.until,
         };
         let page = answer(service.list_tenant_alerts(request).await)?;
         Ok((page.alerts, page.next_page_token))

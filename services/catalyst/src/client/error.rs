@@ -30,6 +30,18 @@ impl Usage {
     }
 }
 
+/// A file holds something else than it should.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct BadInput(String);
+
+impl BadInput {
+    /// Says what is wrong and what would be right.
+    pub(crate) fn new(problem: impl Into<String>) -> Self {
+        Self(problem.into())
+    }
+}
+
 /// No server answers where one was looked for, or it went away for good.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
@@ -183,6 +195,9 @@ pub(crate) fn exit_code(error: &anyhow::Error) -> u8 {
         .find_map(|cause| {
             if cause.is::<Usage>() {
                 return Some(EXIT_USAGE);
+            }
+            if cause.is::<BadInput>() {
+                return Some(EXIT_BAD_INPUT);
             }
             if cause.is::<Unavailable>() {
                 return Some(EXIT_UNAVAILABLE);

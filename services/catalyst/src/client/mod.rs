@@ -19,6 +19,7 @@ pub(crate) mod assignments;
 pub(crate) mod time_entries;
 pub(crate) mod audit;
 pub(crate) mod audit_trail;
+mod alert_rules;
 pub(crate) mod alerts;
 pub(crate) mod events;
 mod dead_letters;
