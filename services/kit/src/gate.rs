@@ -159,8 +159,13 @@ impl Gate {
             }
             Err(problem) => {
                 if problem != TenantMetadataProblem::Missing {
+                    let severity = if names_another(metadata, tenant) {
+                        Severity::High
+                    } else {
+                        Severity::Medium
+                    };
                     let event = TenantMetadataTampered {
-                        severity: Severity::Medium.into(),
+                        severity: severity.into(),
                         problem: problem.into(),
                         method: method.to_owned(),
                     };
@@ -332,5 +337,67 @@ fn claimed_tenant(metadata: &MetadataMap) -> Result<TenantId, TenantMetadataProb
             .and_then(TenantId::parse_strict)
             .ok_or(TenantMetadataProblem::Malformed),
         _ => Err(TenantMetadataProblem::Repeated),
+    }
+}
+
+/// Whether refused tenant metadata has an id of another tenant in it, in whatever spelling: a mistake repeats or misspells
+/// the own one.
+fn names_another(metadata: &MetadataMap, tenant: TenantId) -> bool {
+    let plain = metadata
+        .get_all("x-tenant-id")
+        .iter()
+        .map(|value| value.as_bytes().to_vec());
+    let binary = metadata
+        .get_all_bin("x-tenant-id-bin")
+        .iter()
+        .filter_map(|value| value.to_bytes().ok())
+        .map(|bytes| bytes.to_vec());
+    plain.chain(binary).any(|value| {
+        uuid::Uuid::from_slice(&value).is_ok_and(|id| id != tenant.uuid())
+            || String::from_utf8_lossy(&value)
+                .split(|c: char| c == ',' || c.is_whitespace())
+                .filter_map(|word| uuid::Uuid::try_parse(word).ok())
+                .any(|id| !id.is_nil() && id != tenant.uuid())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tampered_metadata_is_worse_when_it_names_another_tenant() {
+        let own = TenantId::PLATFORM;
+        let other = "0190b5a2-7c1e-7d4f-8a3b-5c6d7e8f9a0b";
+        let named = |values: &[&str]| {
+            let mut metadata = MetadataMap::new();
+            for value in values {
+                metadata.append("x-tenant-id", value.parse().unwrap());
+            }
+            names_another(&metadata, own)
+        };
+        let own_text = own.to_string();
+        assert!(!named(&[&own_text, &own_text]));
+        assert!(!named(&[&own_text.replace('-', "")]));
+        assert!(!named(&["acme", "", "00000000-0000-0000-0000-000000000000"]));
+        assert!(named(&[&own_text, other]));
+        assert!(named(&[other, &own_text]));
+        assert!(named(&[&format!("{own_text}, {other}")]));
+        assert!(named(&[&other.to_uppercase()]));
+        assert!(named(&[&other.replace('-', "")]));
+        assert!(named(&[&format!(" {other}")]));
+    }
+
+    #[test]
+    fn the_binary_twin_counts_in_either_form() {
+        let other = uuid::Uuid::from_u128(7);
+        for value in [other.as_bytes().to_vec(), other.to_string().into_bytes()] {
+            let mut metadata = MetadataMap::new();
+            metadata.insert_bin(
+                "x-tenant-id-bin",
+                tonic::metadata::MetadataValue::from_bytes(&value),
+            );
+            assert!(names_another(&metadata, TenantId::PLATFORM));
+        }
     }
 }
