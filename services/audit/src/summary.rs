@@ -94,6 +94,14 @@ fn refusal(type_name: &str, body: &Bytes) -> Option<String> {
                 event.method
             )
         }
+        security::InputRejected::NAME => {
+            let event: security::InputRejected = decode(body)?;
+            format!(
+                "A call of {} had a filter that is none: {}.",
+                event.method,
+                event.fields.join(", ")
+            )
+        }
         security::RateLimited::NAME => {
             let event: security::RateLimited = decode(body)?;
             format!(

@@ -35,6 +35,9 @@ pub enum Error {
     /// A page token that this service did not make for this caller and these filters.
     #[error("the page_token is not valid for this request: start again without one")]
     PageTokenInvalid,
+    /// A page token that this service made for another tenant. The caller is told no more than of an invalid one.
+    #[error("the page_token is not valid for this request: start again without one")]
+    PageTokenForeign,
     /// Two transactions collided; the whole operation may be repeated.
     #[error("the operation collided with another one: repeat it")]
     Collision(#[source] sqlx::Error),
@@ -120,6 +123,7 @@ pub struct Verdict {
     violations: Vec<Violation>,
     retry_after: Option<Duration>,
     missing: Option<(&'static str, Uuid)>,
+    is_page_token_foreign: bool,
 }
 
 impl Verdict {
@@ -133,6 +137,7 @@ impl Verdict {
             violations: Vec::new(),
             retry_after: None,
             missing: None,
+            is_page_token_foreign: false,
         }
     }
 
@@ -178,6 +183,17 @@ impl Verdict {
     /// Whether a page token was refused, which only a forged or borrowed one is.
     pub(crate) fn is_page_token_forged(&self) -> bool {
         self.reason == ErrorReason::PageTokenInvalid
+    }
+
+    /// Whether the refused page token was made for another tenant.
+    pub(crate) fn is_page_token_foreign(&self) -> bool {
+        self.is_page_token_foreign
+    }
+
+    /// The fields of the request that were refused for more than being absent.
+    pub(crate) fn malformed_fields(&self) -> Vec<String> {
+        let malformed = self.violations.iter().filter(|it| it.is_malformed());
+        malformed.map(|it| it.field.clone()).collect()
     }
 
     /// The status on the wire: ErrorInfo always, BadRequest and RetryInfo where they say something.
@@ -230,11 +246,15 @@ impl ServiceError for Error {
                 ErrorReason::RequestIdReused,
                 message,
             ),
-            Self::PageTokenInvalid => Verdict::new(
-                Code::InvalidArgument,
-                ErrorReason::PageTokenInvalid,
-                message,
-            ),
+            Self::PageTokenInvalid | Self::PageTokenForeign => {
+                let mut verdict = Verdict::new(
+                    Code::InvalidArgument,
+                    ErrorReason::PageTokenInvalid,
+                    message,
+                );
+                verdict.is_page_token_foreign = matches!(self, Self::PageTokenForeign);
+                verdict
+            }
             Self::Collision(_) => Verdict::new(Code::Aborted, ErrorReason::ConflictRetry, message)
                 .retry_after(Duration::from_millis(50)),
             Self::Unavailable { what, .. } => {

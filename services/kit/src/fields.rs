@@ -15,6 +15,16 @@ pub struct Violation {
     pub description: String,
 }
 
+impl Violation {
+    /// Whether a value was there and not of its form, as against one that is merely missing.
+    pub(crate) fn is_malformed(&self) -> bool {
+        !self.description.starts_with(MISSING)
+    }
+}
+
+/// How the description of a violation begins when the field is merely missing.
+pub const MISSING: &str = "is required";
+
 /// Collects the violations of one request. Each reader returns a usable value or records why there is none.
 #[derive(Debug, Default)]
 pub struct Fields {
@@ -51,7 +61,7 @@ impl Fields {
     /// A required id.
     pub fn id<K>(&mut self, field: &str, text: &str) -> Option<Id<K>> {
         if text.is_empty() {
-            self.reject(field, "is required: a UUID");
+            self.reject(field, format!("{MISSING}: a UUID"));
             return None;
         }
         let parsed = Id::from_str(text).ok();
@@ -74,7 +84,7 @@ impl Fields {
     pub fn text(&mut self, field: &str, text: &str, max: usize) -> Option<String> {
         let read = self.optional_text(field, text, max)?;
         if read.is_empty() {
-            self.reject(field, format!("is required: 1 to {max} characters"));
+            self.reject(field, format!("{MISSING}: 1 to {max} characters"));
             return None;
         }
         Some(read)
@@ -142,7 +152,7 @@ impl Fields {
         value: Option<&prost_types::Timestamp>,
     ) -> Option<OffsetDateTime> {
         if value.is_none() {
-            self.reject(field, "is required: a timestamp");
+            self.reject(field, format!("{MISSING}: a timestamp"));
         }
         self.optional_instant(field, value)
     }

@@ -2,7 +2,9 @@
 
 use std::net::SocketAddr;
 
-use proto::common::v1::{ErrorReason, PageTokenTampered, ResourceNotFound, Severity};
+use proto::common::v1::{
+    ErrorReason, InputRejected, PageTokenTampered, ResourceNotFound, Severity,
+};
 use tonic::{Request, Status};
 
 use crate::Error;
@@ -57,8 +59,8 @@ impl Kit {
         self.gate.authorize(request, permission).await
     }
 
-    /// Turns the outcome of an operation into the caller's answer. A miss and a forged page token are on record
-    /// before the caller has its answer; a fault of ours is logged here, once.
+    /// Turns the outcome of an operation into the caller's answer. A miss, a forged page token and a malformed filter
+    /// are on record before the caller has its answer; a fault of ours is logged here, once.
     pub async fn answer<T, E: ServiceError + 'static>(
         &self,
         ctx: &Ctx,
@@ -79,11 +81,26 @@ impl Kit {
             self.on_record(ctx, &miss).await?;
         }
         if verdict.is_page_token_forged() {
+            let severity = if verdict.is_page_token_foreign() {
+                Severity::High
+            } else {
+                Severity::Medium
+            };
             let forged = PageTokenTampered {
-                severity: Severity::Medium.into(),
+                severity: severity.into(),
                 method: ctx.method().to_owned(),
             };
             self.on_record(ctx, &forged).await?;
+        }
+        let mut fields = verdict.malformed_fields();
+        fields.retain(|field| field != "page_size");
+        if !fields.is_empty() && is_query(ctx.method()) {
+            let rejected = InputRejected {
+                severity: Severity::Low.into(),
+                fields,
+                method: ctx.method().to_owned(),
+            };
+            self.on_record(ctx, &rejected).await?;
         }
         log_fault(ctx, verdict.code(), &error);
         Err(verdict.into_status())
@@ -155,6 +172,15 @@ impl Kit {
             .await
             .map_err(|error: Error| error.verdict().into_status())
     }
+}
+
+/// Whether the fields of the method's request select rows. Programs fill those in: one that is malformed is somebody
+/// trying what a filter lets through, while a malformed name or note is somebody's typing.
+fn is_query(method: &str) -> bool {
+    let verb = method.rsplit('/').next().unwrap_or_default();
+    ["List", "Summarize", "Watch"]
+        .iter()
+        .any(|query| verb.starts_with(query))
 }
 
 /// A fault of ours is told with the id under which the operator finds it in the logs.

@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 
 use crate::Error;
 use crate::ctx::Ctx;
+use crate::ids::TenantId;
 use crate::settings::{IdentitySettings, SettingsError, read_secret};
 
 /// Items in a page when the caller does not say.
@@ -19,6 +20,8 @@ const MAX_SIZE: i32 = 500;
 /// A longer token is none of ours.
 const MAX_TOKEN: usize = 1_024;
 const MAC: usize = 32;
+/// A tenant's id and the beginning of a MAC that binds it to the token.
+const ORIGIN: usize = 16 + 16;
 
 /// Makes and reads page tokens.
 #[derive(Clone)]
@@ -112,7 +115,9 @@ impl Pages {
             return Ok((rows, String::new()));
         };
         let body = serde_json::to_vec(&position(last)).map_err(Error::internal)?;
-        let mut token = self.mac(ctx, &body, filter)?.as_ref().to_vec();
+        let mac = self.mac(ctx, &body, filter)?;
+        let mut token = mac.as_ref().to_vec();
+        token.extend_from_slice(&self.origin(ctx.tenant(), mac.as_ref()));
         token.extend_from_slice(&body);
         Ok((rows, BASE64URL_NOPAD.encode(&token)))
     }
@@ -129,11 +134,42 @@ impl Pages {
         let bytes = BASE64URL_NOPAD
             .decode(token.as_bytes())
             .map_err(|_| Error::PageTokenInvalid)?;
-        let (mac, body) = bytes.split_at_checked(MAC).ok_or(Error::PageTokenInvalid)?;
+        let (mac, rest) = bytes.split_at_checked(MAC).ok_or(Error::PageTokenInvalid)?;
+        let (origin, body) = rest
+            .split_at_checked(ORIGIN)
+            .ok_or(Error::PageTokenInvalid)?;
         let expected = self.mac(ctx, body, filter)?;
-        constant_time::verify_slices_are_equal(mac, expected.as_ref())
-            .map_err(|_| Error::PageTokenInvalid)?;
-        serde_json::from_slice(body).map_err(|_| Error::PageTokenInvalid)
+        let is_ours = are_equal(mac, expected.as_ref());
+        if is_ours && are_equal(origin, &self.origin(ctx.tenant(), mac)) {
+            return serde_json::from_slice(body).map_err(|_| Error::PageTokenInvalid);
+        }
+        // Not for the caller, who is told the same: a token that was made for another tenant is no accident.
+        match self.made_for(mac, origin) {
+            Some(tenant) if tenant != ctx.tenant() => Err(Error::PageTokenForeign),
+            _ => Err(Error::PageTokenInvalid),
+        }
+    }
+
+    /// Whom a token was made for, bound to it so that nobody can make it look like another tenant's.
+    fn origin(&self, tenant: TenantId, mac: &[u8]) -> [u8; ORIGIN] {
+        let mut context = hmac::Context::with_key(&self.key);
+        context.update(b"origin");
+        context.update(tenant.uuid().as_bytes());
+        context.update(mac);
+        let tag = context.sign();
+        let mut origin = [0; ORIGIN];
+        let (id, bound) = origin.split_at_mut(16);
+        id.copy_from_slice(tenant.uuid().as_bytes());
+        for (byte, tag) in bound.iter_mut().zip(tag.as_ref()) {
+            *byte = *tag;
+        }
+        origin
+    }
+
+    fn made_for(&self, mac: &[u8], origin: &[u8]) -> Option<TenantId> {
+        let id = uuid::Uuid::from_slice(origin.get(..16)?).ok()?;
+        let tenant = TenantId::new(id);
+        are_equal(origin, &self.origin(tenant, mac)).then_some(tenant)
     }
 
     fn mac(&self, ctx: &Ctx, body: &[u8], filter: &impl Serialize) -> Result<hmac::Tag, Error> {
@@ -151,6 +187,10 @@ impl Pages {
         context.update(body);
         Ok(context.sign())
     }
+}
+
+fn are_equal(a: &[u8], b: &[u8]) -> bool {
+    constant_time::verify_slices_are_equal(a, b).is_ok()
 }
 
 #[cfg(test)]
@@ -223,6 +263,33 @@ mod tests {
                 .read::<u32>(&own, 0, &"A".repeat(1 << 20), &"")
                 .is_err()
         );
+    }
+
+    #[test]
+    fn a_token_of_another_tenant_is_told_from_a_forged_one_and_only_by_the_service() {
+        let theirs = token(&ctx(TenantId::PLATFORM, "kim", "List"), "active");
+        let own = ctx(TenantId::NONE, "lee", "List");
+        let refusal = |text: &str| pages().read::<u32>(&own, 0, text, &"").unwrap_err();
+        assert!(matches!(refusal(&theirs), Error::PageTokenForeign));
+        assert_eq!(
+            refusal(&theirs).to_string(),
+            Error::PageTokenInvalid.to_string()
+        );
+        let mut bytes = BASE64URL_NOPAD.decode(theirs.as_bytes()).unwrap();
+        for i in 0..MAC + ORIGIN {
+            bytes[i] ^= 1;
+            let forged = BASE64URL_NOPAD.encode(&bytes);
+            assert!(
+                matches!(refusal(&forged), Error::PageTokenInvalid),
+                "byte {i}"
+            );
+            bytes[i] ^= 1;
+        }
+        let of_a_colleague = token(&ctx(TenantId::NONE, "kim", "List"), "");
+        assert!(matches!(
+            refusal(&of_a_colleague),
+            Error::PageTokenInvalid
+        ));
     }
 
     #[test]
