@@ -8,7 +8,7 @@ use proto::consultants::v1::consultant_service_client::ConsultantServiceClient;
 use proto::projects::v1::project_service_client::ProjectServiceClient;
 use proto::tenants::v1::tenant_service_client::TenantServiceClient;
 use proto::time_entries::v1::time_entry_service_client::TimeEntryServiceClient;
-use tonic::metadata::MetadataMap;
+use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
@@ -45,18 +45,23 @@ pub fn token_with(tenant: TenantId, subject: &str, roles: &[&str]) -> String {
 
 /// A workload token, signed with the service's own key.
 fn workload_token(service: &str, audience: &str, tenant: TenantId) -> String {
+    let now = Clock::system().now().unix_timestamp();
+    let claims = serde_json::json!({
+        "iss": "catalyst-workload", "sub": service, "aud": audience, "tenant_id": tenant.to_string(),
+        "iat": now, "exp": now + 60,
+    });
+    workload_token_of(service, &claims)
+}
+
+/// A workload token of these claims, signed with the service's own key.
+pub fn workload_token_of(service: &str, claims: &serde_json::Value) -> String {
     let pem = std::fs::read(world().workload_dir.join(format!("{service}.pem")))
         .expect("the service has a key");
     let key = jsonwebtoken::EncodingKey::from_ec_pem(&pem).expect("a P-256 key");
     let mut header = jsonwebtoken::Header::new(jsonwebtoken::Algorithm::ES256);
     header.typ = Some("catalyst-workload+jwt".to_owned());
     header.kid = Some(service.to_owned());
-    let now = Clock::system().now().unix_timestamp();
-    let claims = serde_json::json!({
-        "iss": "catalyst-workload", "sub": service, "aud": audience, "tenant_id": tenant.to_string(),
-        "iat": now, "exp": now + 60,
-    });
-    jsonwebtoken::encode(&header, &claims, &key).expect("the key signs")
+    jsonwebtoken::encode(&header, claims, &key).expect("the key signs")
 }
 
 impl Caller {
@@ -107,6 +112,21 @@ impl Caller {
     pub fn with(mut self, key: &'static str, value: &str) -> Self {
         self.metadata
             .append(key, value.parse().expect("ASCII metadata"));
+        self
+    }
+
+    /// The same caller with one more value of a binary metadata key, which ends in `-bin`.
+    #[must_use]
+    pub fn with_bin(mut self, key: &'static str, value: &[u8]) -> Self {
+        self.metadata
+            .append_bin(key, MetadataValue::from_bytes(value));
+        self
+    }
+
+    /// The same caller over another connection.
+    #[must_use]
+    pub fn over(mut self, channel: Channel) -> Self {
+        self.channel = channel;
         self
     }
 

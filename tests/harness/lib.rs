@@ -14,6 +14,7 @@ mod alertmanager;
 mod callers;
 mod firm;
 mod probe;
+mod replica;
 mod wait;
 mod webhook;
 
@@ -28,12 +29,13 @@ use catalyst::services;
 use catalyst::stack::{NatsChoice, PostgresChoice, StackOptions};
 use kit::ctx::Clock;
 use kit::host::Host;
-use kit::settings::ListenSettings;
+use kit::settings::{ListenSettings, Settings};
 
 pub use alertmanager::Alertmanager;
-pub use callers::{Caller, token_with};
+pub use callers::{Caller, token_with, workload_token_of};
 pub use firm::Firm;
 pub use probe::{Probe, probe};
+pub use replica::Replica;
 pub use wait::{eventually, within};
 pub use webhook::{Delivery, Webhook};
 
@@ -75,6 +77,10 @@ pub struct World {
     pub alert_rules: PathBuf,
     /// Held by a test that changes the file.
     pub changing_rules: tokio::sync::Mutex<()>,
+    /// What the services were started with.
+    pub settings: Settings,
+    /// What the services log, unless it is shown to the one who runs the tests.
+    pub log: Option<PathBuf>,
 }
 
 static WORLD: OnceLock<World> = OnceLock::new();
@@ -137,6 +143,10 @@ async fn bring_up() -> anyhow::Result<(World, Deployment, Host)> {
         })?;
     }
     let dir = temporary_folder()?;
+    let log = match log_filter() {
+        Some(_) => None,
+        None => Some(keep_log(&dir)?),
+    };
     let options = StackOptions {
         dir: dir.clone(),
         postgres: postgres_choice()?,
@@ -203,6 +213,8 @@ async fn bring_up() -> anyhow::Result<(World, Deployment, Host)> {
         alertmanager,
         alert_rules,
         changing_rules: tokio::sync::Mutex::new(()),
+        settings,
+        log,
     };
     Ok((world, deployment, host))
 }
@@ -242,6 +254,19 @@ fn postgres_choice() -> anyhow::Result<PostgresChoice> {
 )]
 fn log_filter() -> Option<String> {
     std::env::var("CATALYST_LOG").ok()
+}
+
+/// Writes the logs of the services into a file, as they would be written in operation.
+fn keep_log(dir: &std::path::Path) -> anyhow::Result<PathBuf> {
+    let path = dir.join("services.log");
+    let file = std::fs::File::create(&path)?;
+    tracing_subscriber::fmt()
+        .json()
+        .with_max_level(tracing_subscriber::filter::LevelFilter::INFO)
+        .with_writer(std::sync::Mutex::new(file))
+        .try_init()
+        .map_err(|error| anyhow::anyhow!("the log cannot be kept: {error}"))?;
+    Ok(path)
 }
 
 /// A folder that PostgreSQL's user may pass through when the tests run as root.

@@ -1,5 +1,7 @@
 //! One case for each RPC: how to call it rightly, and which ids in the call could be another tenant's.
 
+use std::sync::LazyLock;
+
 use harness::{Caller, Firm, eventually};
 use kit::TenantId;
 use kit::ctx::Clock;
@@ -391,6 +393,11 @@ impl Fixture {
 
     /// The request of a case as bytes, with the ids of this fixture but for the `swapped` one.
     pub(super) fn request(&self, case: &Case, swapped: Option<(&str, &str)>) -> Vec<u8> {
+        compose(case.method, &self.json(case, swapped)).encode_to_vec()
+    }
+
+    /// The same as proto JSON.
+    pub(super) fn json(&self, case: &Case, swapped: Option<(&str, &str)>) -> Value {
         let mut text = case.request.to_owned();
         if let Some((name, id)) = swapped {
             text = text.replace(&format!("\"{name}\""), &format!("\"{id}\""));
@@ -399,7 +406,8 @@ impl Fixture {
             text = text.replace(&format!("\"{name}\""), &format!("\"{id}\""));
         }
         let new = Clock::system().new_uuid().simple().to_string();
-        encode(case.method, &text.replace("$new", &format!("n{new}")))
+        serde_json::from_str(&text.replace("$new", &format!("n{new}")))
+            .expect("the case's request is JSON")
     }
 }
 
@@ -416,7 +424,10 @@ pub(super) fn audience(method: &str) -> &'static str {
 
 /// The contract.
 pub(super) fn contract() -> DescriptorPool {
-    DescriptorPool::decode(proto::DESCRIPTOR_SET).expect("the descriptor set decodes")
+    static CONTRACT: LazyLock<DescriptorPool> = LazyLock::new(|| {
+        DescriptorPool::decode(proto::DESCRIPTOR_SET).expect("the descriptor set decodes")
+    });
+    CONTRACT.clone()
 }
 
 /// Every RPC of the contract's own services.
@@ -434,19 +445,17 @@ pub(super) fn full_name(method: &MethodDescriptor) -> String {
     format!("{}/{}", method.parent_service().full_name(), method.name())
 }
 
-fn descriptor(method: &str) -> MethodDescriptor {
+pub(super) fn descriptor(method: &str) -> MethodDescriptor {
     methods()
         .into_iter()
         .find(|known| full_name(known) == method)
         .unwrap_or_else(|| panic!("no RPC {method}"))
 }
 
-fn encode(method: &str, json: &str) -> Vec<u8> {
-    let value: Value = serde_json::from_str(json).expect("the case's request is JSON");
-    let message = DynamicMessage::deserialize(descriptor(method).input(), value);
-    message
+/// The request of a method from proto JSON.
+pub(super) fn compose(method: &str, json: &Value) -> DynamicMessage {
+    DynamicMessage::deserialize(descriptor(method).input(), json)
         .unwrap_or_else(|error| panic!("the request of {method}: {error}"))
-        .encode_to_vec()
 }
 
 /// An answer as proto JSON.

@@ -1,8 +1,12 @@
 //! Isolation: no tenant sees, touches or infers another's rows; over every RPC of the contract and every table of the
 //! live database, so that a new one without its case fails.
 
+mod caches;
 mod cases;
+mod database;
 mod identity;
+mod matrix;
 mod rpcs;
+mod subjects;
 mod tables;
 mod tokens;

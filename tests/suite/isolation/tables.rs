@@ -12,25 +12,25 @@ const IN_TRANSIT: &[&str] = &["outbox", "security_outbox", "miss", "flood", "cou
 /// Services that hear nothing have an inbox that stays empty.
 const NEVER_FILLED: &[&str] = &["consultants.inbox"];
 
-struct Table {
+pub(super) struct Table {
     schema: String,
     name: String,
 }
 
 impl Table {
-    fn qualified(&self) -> String {
+    pub(super) fn qualified(&self) -> String {
         format!("{}.{}", self.schema, self.name)
     }
 }
 
-async fn administrator() -> PgConnection {
+pub(super) async fn administrator() -> PgConnection {
     PgConnection::connect(&world().postgres_admin_url)
         .await
         .expect("the administrator connects")
 }
 
 /// Every table of the services that holds tenants' rows, partitions included.
-async fn tenant_tables(admin: &mut PgConnection) -> Vec<Table> {
+pub(super) async fn tenant_tables(admin: &mut PgConnection) -> Vec<Table> {
     let rows = sqlx::query(
         "select n.nspname, c.relname from pg_class c join pg_namespace n on n.oid = c.relnamespace \
          join pg_attribute a on a.attrelid = c.oid and a.attname = 'tenant_id' and not a.attisdropped \
@@ -48,7 +48,7 @@ async fn tenant_tables(admin: &mut PgConnection) -> Vec<Table> {
 }
 
 /// A session of the serving role of `schema`.
-async fn serving(schema: &str) -> PgConnection {
+pub(super) async fn serving(schema: &str) -> PgConnection {
     let role = format!("{schema}_app");
     let password =
         std::fs::read_to_string(world().password_dir.join(&role)).expect("the role has a password");
@@ -61,7 +61,7 @@ async fn serving(schema: &str) -> PgConnection {
         .expect("the serving role connects")
 }
 
-async fn as_tenant(session: &mut PgConnection, tenant: TenantId) {
+pub(super) async fn as_tenant(session: &mut PgConnection, tenant: TenantId) {
     sqlx::query("select set_config('app.current_tenant_id', $1, false)")
         .bind(tenant.to_string())
         .execute(session)
@@ -70,7 +70,7 @@ async fn as_tenant(session: &mut PgConnection, tenant: TenantId) {
 }
 
 /// Rows that a statement touched or showed; none when the role may not run it or the policy refused it.
-async fn touched(session: &mut PgConnection, statement: &str) -> u64 {
+pub(super) async fn touched(session: &mut PgConnection, statement: &str) -> u64 {
     match sqlx::query(AssertSqlSafe(statement)).execute(session).await {
         Ok(done) => done.rows_affected(),
         Err(error) => {

@@ -1,0 +1,43 @@
+//! A second process of all services on the same database and broker, for what only other settings show.
+
+use std::num::NonZeroU32;
+
+use catalyst::services::{self, ServiceSettings};
+use kit::ctx::Clock;
+use kit::host::Host;
+
+use crate::world;
+
+/// The replica. It serves, but hears no events, so that it takes no event of other tests with it when it ends.
+pub struct Replica {
+    /// Where it serves gRPC.
+    pub url: String,
+    host: Host,
+}
+
+impl Replica {
+    /// Starts one that lets each tenant call each service `per_second` times a second.
+    pub async fn with_rate(per_second: NonZeroU32) -> Self {
+        let mut settings = world().settings.clone();
+        settings.listen.tenant_calls_per_second = per_second;
+        // The server of the tests has no room for a second process of full size.
+        settings.database.database_max_connections = 2;
+        let mut services = services::all(&ServiceSettings::default());
+        for (definition, _) in &mut services {
+            definition.subscriptions = &[];
+        }
+        let registry = prometheus::Registry::new();
+        let host = Host::start(&settings, services, registry, Clock::system())
+            .await
+            .expect("the replica starts");
+        Self {
+            url: format!("http://{}", host.address),
+            host,
+        }
+    }
+
+    /// Stops it in order.
+    pub async fn stop(self) {
+        self.host.stop().await;
+    }
+}
