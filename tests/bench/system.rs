@@ -71,6 +71,7 @@ impl System {
             admin_listen: "127.0.0.1:0".parse()?,
             reflection: true,
             tenant_calls_per_second: std::num::NonZeroU32::MAX,
+            connections: kit::settings::ConnectionSettings::default(),
         };
         let settings = deployment.settings(listen);
         let services = services::all(&services::ServiceSettings {

@@ -30,7 +30,10 @@ pub struct Caller {
 
 impl Interceptor for Caller {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
-        *request.metadata_mut() = self.metadata.clone();
+        // The transport's own headers are in the metadata here, and stay.
+        let mut headers = std::mem::take(request.metadata_mut()).into_headers();
+        headers.extend(self.metadata.clone().into_headers());
+        *request.metadata_mut() = MetadataMap::from_headers(headers);
         Ok(request)
     }
 }

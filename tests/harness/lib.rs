@@ -173,6 +173,7 @@ async fn bring_up() -> anyhow::Result<(World, Deployment, Host)> {
         admin_listen: "127.0.0.1:0".parse()?,
         reflection: true,
         tenant_calls_per_second: std::num::NonZeroU32::MAX,
+        connections: kit::settings::ConnectionSettings::default(),
     };
     let settings = deployment.settings(listen);
     let mut service_settings = services::ServiceSettings::default();

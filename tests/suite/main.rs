@@ -19,3 +19,4 @@ mod pool;
 mod projects;
 mod tidy;
 mod time_entries;
+mod transport;

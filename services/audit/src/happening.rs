@@ -121,6 +121,15 @@ fn details(type_name: &str, body: &Bytes) -> Details {
                 ..Details::default()
             }
         }
+        security::ProtocolAbused::NAME => {
+            let event: security::ProtocolAbused = read(body);
+            Details {
+                reason: word(event.abuse().as_str_name(), "PROTOCOL_ABUSE_"),
+                source_address: event.source_address,
+                calls: event.count,
+                ..Details::default()
+            }
+        }
         security::UnknownMethodCalled::NAME => {
             let event: security::UnknownMethodCalled = read(body);
             Details {
@@ -166,6 +175,10 @@ fn details(type_name: &str, body: &Bytes) -> Details {
         }
         security::PageTokenTampered::NAME => {
             let event: security::PageTokenTampered = read(body);
+            of_method(event.method, String::new())
+        }
+        security::InputRejected::NAME => {
+            let event: security::InputRejected = read(body);
             of_method(event.method, String::new())
         }
         security::SuspendedTenantRefused::NAME => {

@@ -72,6 +72,22 @@ fn refusal(type_name: &str, body: &Bytes) -> Option<String> {
                 calls(event.count)
             )
         }
+        security::ProtocolAbused::NAME => {
+            let event: security::ProtocolAbused = decode(body)?;
+            let abuse = word(event.abuse().as_str_name(), "PROTOCOL_ABUSE_");
+            let times = if event.count == 1 { "time" } else { "times" };
+            format!(
+                "One address broke the rules of the transport, {} {times}: {abuse}.",
+                event.count
+            )
+        }
+        security::UnknownMethodCalled::NAME => {
+            let event: security::UnknownMethodCalled = decode(body)?;
+            format!(
+                "{} from one address, for a method that is not served.",
+                calls(event.count)
+            )
+        }
         security::PermissionDenied::NAME => {
             let event: security::PermissionDenied = decode(body)?;
             format!(
@@ -138,13 +154,6 @@ fn refusal(type_name: &str, body: &Bytes) -> Option<String> {
             format!(
                 "A log of {} ends at {} and does not go on from record {}, which was signed.",
                 event.log_tenant_id, event.found_sequence, event.signed_sequence
-            )
-        }
-        security::UnknownMethodCalled::NAME => {
-            let event: security::UnknownMethodCalled = decode(body)?;
-            format!(
-                "{} from one address, for methods that are not served.",
-                calls(event.count)
             )
         }
         security::SecurityEventsAggregated::NAME => {

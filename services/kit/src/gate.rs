@@ -22,7 +22,7 @@ use crate::directory::Directory;
 use crate::error::{ServiceError, Verdict};
 use crate::ids::TenantId;
 use crate::permission::{Allows, Permission, Role, Rpc};
-use crate::security::SecurityLog;
+use crate::security::{SecurityLog, Unverified};
 use crate::server::Called;
 use crate::token::{Principal, Verifier};
 
@@ -130,7 +130,8 @@ impl Gate {
 
     /// One constant answer for every failure of authentication.
     fn unauthenticated(&self, peer: Option<IpAddr>, failure: AuthenticationFailure) -> Status {
-        self.security.count_unverified(peer, failure);
+        self.security
+            .count_unverified(peer, Unverified::Token(failure));
         let message = "a valid bearer token is required";
         Verdict::new(Code::Unauthenticated, ErrorReason::Unauthenticated, message).into_status()
     }
@@ -379,7 +380,11 @@ mod tests {
         let own_text = own.to_string();
         assert!(!named(&[&own_text, &own_text]));
         assert!(!named(&[&own_text.replace('-', "")]));
-        assert!(!named(&["acme", "", "00000000-0000-0000-0000-000000000000"]));
+        assert!(!named(&[
+            "acme",
+            "",
+            "00000000-0000-0000-0000-000000000000"
+        ]));
         assert!(named(&[&own_text, other]));
         assert!(named(&[other, &own_text]));
         assert!(named(&[&format!("{own_text}, {other}")]));

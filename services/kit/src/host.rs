@@ -14,14 +14,16 @@ use tokio::net::TcpListener;
 use tonic::service::Routes;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
+use tower::Layer;
 
+use crate::abuse::Reports;
 use crate::admin::{self, Readiness};
 use crate::attest;
 use crate::bus::{self, Bus, BusError};
+use crate::connections::Connections;
 use crate::ctx::Clock;
 use crate::db::{Db, ExemptDb};
 use crate::directory::Directory;
-use crate::error::chain;
 use crate::events::Stream;
 use crate::gate::{Gate, Limiter};
 use crate::kit::Kit;
@@ -31,7 +33,7 @@ use crate::page::Pages;
 use crate::permission::{self, Rpc};
 use crate::relay::Relay;
 use crate::security::SecurityLog;
-use crate::server::{self, CallLayer};
+use crate::server::CallLayer;
 use crate::settings::{Settings, SettingsError};
 use crate::start::{Methods, add_reflection, bind, check_database, hear_wakes, keep_small, local};
 use crate::subscriber::{Consuming, Subscriber, Subscription};
@@ -205,15 +207,16 @@ impl Host {
             background: Tasks::new(),
         };
         let mut routes = Routes::new(health_service);
-        let mut methods = Methods::outside_the_contract();
-        let mut security = None;
+        let mut methods = Methods::outside_the_contract(settings.listen.reflection);
+        let mut reports = Reports::default();
         for (definition, build) in services {
             match host
                 .start_service(settings, definition, build, address, &clock)
                 .await
             {
-                Ok((app, log)) => {
-                    security.get_or_insert(log);
+                Ok((app, security)) => {
+                    // One log is enough: what it records is of the process.
+                    reports = Reports::new(Some(security));
                     let router = std::mem::take(routes.axum_router_mut())
                         .merge(app.into_axum_router().reset_fallback());
                     *routes.axum_router_mut() = router;
@@ -228,8 +231,21 @@ impl Host {
         if settings.listen.reflection {
             routes = add_reflection(routes);
         }
-        let layer = CallLayer::new(host.calls.clone(), methods, security);
-        host.serve(listener, admin_listener, routes, layer, registry);
+        let connections = Connections {
+            settings: settings.listen.connections.clone(),
+            reports,
+            tasks: host.servers.clone(),
+            stop: host.stop_servers.clone(),
+            open: Arc::default(),
+        };
+        host.serve(
+            listener,
+            admin_listener,
+            routes,
+            methods,
+            connections,
+            registry,
+        );
         for service in &host.serving {
             host.health
                 .set_service_status(*service, ServingStatus::Serving)
@@ -386,21 +402,15 @@ impl Host {
         listener: TcpListener,
         admin_listener: TcpListener,
         routes: Routes,
-        layer: CallLayer,
+        methods: Methods,
+        connections: Connections,
         registry: prometheus::Registry,
     ) {
-        let stop = self.stop_servers.clone();
-        self.servers.spawn(async move {
-            let incoming =
-                tonic::transport::server::TcpIncoming::from(listener).with_nodelay(Some(true));
-            let serving = server::builder()
-                .layer(layer)
-                .add_routes(routes)
-                .serve_with_incoming_shutdown(incoming, stop.cancelled_owned());
-            if let Err(error) = serving.await {
-                tracing::error!(error = %chain(&error), "the gRPC server ended");
-            }
-        });
+        let layer = CallLayer::new(self.calls.clone(), methods, connections.reports.clone());
+        let incoming =
+            tonic::transport::server::TcpIncoming::from(listener).with_nodelay(Some(true));
+        let service = layer.layer(routes.prepare());
+        self.servers.spawn(connections.serve(incoming, service));
         let stop = self.stop_servers.clone();
         self.servers.spawn(admin::serve(
             admin_listener,

@@ -286,10 +286,7 @@ mod tests {
             bytes[i] ^= 1;
         }
         let of_a_colleague = token(&ctx(TenantId::NONE, "kim", "List"), "");
-        assert!(matches!(
-            refusal(&of_a_colleague),
-            Error::PageTokenInvalid
-        ));
+        assert!(matches!(refusal(&of_a_colleague), Error::PageTokenInvalid));
     }
 
     #[test]

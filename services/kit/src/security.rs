@@ -14,7 +14,8 @@ use std::time::Duration;
 
 use prost::{Message, Name};
 use proto::common::v1::{
-    AuthenticationFailed, AuthenticationFailure, RateLimited, Severity, UnknownMethodCalled,
+    AuthenticationFailed, AuthenticationFailure, ProtocolAbuse, ProtocolAbused, RateLimited,
+    Severity, UnknownMethodCalled,
 };
 use time::OffsetDateTime;
 use tokio::sync::{mpsc, oneshot};
@@ -39,13 +40,23 @@ const SOURCES: usize = 1_024;
 /// Counts since they were last written, by what they count.
 type Tallies<K> = Arc<Mutex<HashMap<K, Tally>>>;
 
+/// What is counted of those whom no verified tenant stands behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Unverified {
+    /// A token that was not accepted.
+    Token(AuthenticationFailure),
+    /// What no correct client does on the wire.
+    Transport(ProtocolAbuse),
+    /// A method that is not served.
+    UnknownMethod,
+}
+
 /// Where a service writes its security events.
 #[derive(Clone, Debug)]
 pub struct SecurityLog {
     queue: mpsc::Sender<Entry>,
-    unverified: Tallies<(Option<IpAddr>, AuthenticationFailure)>,
+    unverified: Tallies<(Option<IpAddr>, Unverified)>,
     limited: Tallies<(TenantId, Actor, &'static str)>,
-    unknown: Tallies<Option<IpAddr>>,
     clock: Clock,
 }
 
@@ -76,7 +87,6 @@ impl SecurityLog {
             queue,
             unverified: Arc::default(),
             limited: Arc::default(),
-            unknown: Arc::default(),
             clock,
         };
         tasks.spawn(write(db, sql, wake, entries));
@@ -124,14 +134,9 @@ impl SecurityLog {
             })
     }
 
-    /// Counts a refusal that no verified tenant stands behind.
-    pub fn count_unverified(&self, source: Option<IpAddr>, failure: AuthenticationFailure) {
-        keep(
-            &self.unverified,
-            (source, failure),
-            (None, failure),
-            self.one(),
-        );
+    /// Counts a refusal that no verified tenant stands behind; written as one event per source, kind and second.
+    pub(crate) fn count_unverified(&self, source: Option<IpAddr>, what: Unverified) {
+        keep(&self.unverified, (source, what), (None, what), self.one());
     }
 
     /// Counts a call of a verified tenant that was refused for its rate; written as one event per second.
@@ -146,11 +151,6 @@ impl SecurityLog {
         );
     }
 
-    /// Counts a call of a method that is not served, whoever made it.
-    pub(crate) fn count_unknown_method(&self, source: Option<IpAddr>) {
-        keep(&self.unknown, source, None, self.one());
-    }
-
     fn one(&self) -> Tally {
         let first = self.clock.now();
         Tally { count: 1, first }
@@ -159,27 +159,6 @@ impl SecurityLog {
     async fn write_tallies(&self) {
         self.write_limited().await;
         self.write_unverified().await;
-        self.write_unknown().await;
-    }
-
-    async fn write_unknown(&self) {
-        let tallies = take(&self.unknown);
-        let written = tallies.into_iter().map(async |(source, tally)| {
-            let event = UnknownMethodCalled {
-                severity: Severity::Low.into(),
-                source_address: source
-                    .map(|address| address.to_string())
-                    .unwrap_or_default(),
-                count: tally.count,
-                window_start: Some(fields::timestamp(tally.first)),
-            };
-            let nobody = Actor::User(String::new());
-            if let Err(error) = self.record(TenantId::NONE, nobody, &event).await {
-                tracing::warn!(error = %crate::error::chain(&error), "a count of unknown methods could not be written and is kept");
-                keep(&self.unknown, source, None, tally);
-            }
-        });
-        futures::future::join_all(written).await;
     }
 
     async fn write_limited(&self) {
@@ -203,29 +182,78 @@ impl SecurityLog {
 
     async fn write_unverified(&self) {
         let tallies = take(&self.unverified);
-        let written = tallies.into_iter().map(async |((source, failure), tally)| {
-            let severity = match failure {
-                AuthenticationFailure::BadSignature | AuthenticationFailure::UnknownKey => {
-                    Severity::Medium
-                }
-                _ => Severity::Low,
-            };
-            let event = AuthenticationFailed {
-                severity: severity.into(),
-                failure: failure.into(),
-                source_address: source
-                    .map(|address| address.to_string())
-                    .unwrap_or_default(),
-                count: tally.count,
-                window_start: Some(fields::timestamp(tally.first)),
-            };
-            let nobody = Actor::User(String::new());
-            if let Err(error) = self.record(TenantId::NONE, nobody, &event).await {
-                tracing::warn!(error = %crate::error::chain(&error), "a count of refused tokens could not be written and is kept");
-                keep(&self.unverified, (source, failure), (None, failure), tally);
+        let written = tallies.into_iter().map(async |((source, what), tally)| {
+            if let Err(error) = self.record_unverified(source, what, tally).await {
+                tracing::warn!(error = %crate::error::chain(&error), "a count of unverified callers could not be written and is kept");
+                keep(&self.unverified, (source, what), (None, what), tally);
             }
         });
         futures::future::join_all(written).await;
+    }
+
+    async fn record_unverified(
+        &self,
+        source: Option<IpAddr>,
+        what: Unverified,
+        Tally { count, first }: Tally,
+    ) -> Result<(), Error> {
+        let nobody = Actor::User(String::new());
+        let source_address = source
+            .map(|address| address.to_string())
+            .unwrap_or_default();
+        let window_start = Some(fields::timestamp(first));
+        let severity = what.severity().into();
+        match what {
+            Unverified::Token(failure) => {
+                let event = AuthenticationFailed {
+                    severity,
+                    failure: failure.into(),
+                    source_address,
+                    count,
+                    window_start,
+                };
+                self.record(TenantId::NONE, nobody, &event).await
+            }
+            Unverified::Transport(abuse) => {
+                let event = ProtocolAbused {
+                    severity,
+                    abuse: abuse.into(),
+                    source_address,
+                    count,
+                    window_start,
+                };
+                self.record(TenantId::NONE, nobody, &event).await
+            }
+            Unverified::UnknownMethod => {
+                let event = UnknownMethodCalled {
+                    severity,
+                    source_address,
+                    count,
+                    window_start,
+                };
+                self.record(TenantId::NONE, nobody, &event).await
+            }
+        }
+    }
+}
+
+impl Unverified {
+    fn severity(self) -> Severity {
+        match self {
+            Self::Token(
+                AuthenticationFailure::BadSignature | AuthenticationFailure::UnknownKey,
+            ) => Severity::Medium,
+            // Mistakes of honest clients as well.
+            Self::Token(_)
+            | Self::UnknownMethod
+            | Self::Transport(
+                ProtocolAbuse::MessageTooLarge
+                | ProtocolAbuse::MessageMalformed
+                | ProtocolAbuse::RequestNotGrpc
+                | ProtocolAbuse::TooManyConnections,
+            ) => Severity::Low,
+            Self::Transport(_) => Severity::Medium,
+        }
     }
 }
 

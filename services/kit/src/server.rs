@@ -1,4 +1,4 @@
-//! The gRPC server of a process: limits, and the layer that every call passes.
+//! The layer that every call of a process passes.
 //!
 //! Invariant: each call runs in a task of its own, to its end, even when its caller hangs up; a cancelled future never
 //! owns a transaction. The caller still gets DEADLINE_EXCEEDED in time.
@@ -12,30 +12,29 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use http::{HeaderMap, Request, Response};
-use proto::common::v1::ErrorReason;
+use http_body_util::BodyExt;
+use proto::common::v1::{ErrorReason, ProtocolAbuse};
 use tonic::body::Body;
-use tonic::transport::server::TcpConnectInfo;
+use tonic::transport::server::{TcpConnectInfo, TlsConnectInfo};
 use tonic::{Code, Status};
 use tower::{Layer, Service};
 use tracing::Instrument;
 use tracing::field::Empty;
 use uuid::Uuid;
 
+use crate::abuse::Reports;
+use crate::arrival::{Arriving, Capacity, Place};
 use crate::ctx::Clock;
 use crate::error::Verdict;
-use crate::security::SecurityLog;
 use crate::start::Methods;
 use crate::tasks::Tasks;
 use crate::telemetry::{self, METRICS};
+use crate::wire;
 
 /// A call without a deadline gets this one; a longer wish is cut to it.
 pub const MAX_DEADLINE: Duration = Duration::from_secs(10);
 /// The answer leaves this much before the deadline, so that it is ours and not the transport's.
 const DEADLINE_MARGIN: Duration = Duration::from_millis(5);
-/// The largest request message, in bytes. Answers are bounded by page sizes.
-pub const MAX_MESSAGE_BYTES: usize = 4 * 1024 * 1024;
-/// Calls that one process works on at the same time; more are shed.
-const MAX_CALLS: usize = 1_024;
 
 /// Who called what; set by the layer for the gate.
 #[derive(Clone, Debug)]
@@ -52,19 +51,18 @@ pub struct Called {
 #[derive(Clone, Debug)]
 pub(crate) struct CallLayer {
     tasks: Tasks,
-    permits: Arc<tokio::sync::Semaphore>,
+    capacity: Capacity,
     methods: Arc<Methods>,
-    /// Where calls of methods that are not served are counted: the log of one of the services.
-    security: Option<SecurityLog>,
+    reports: Reports,
 }
 
 impl CallLayer {
-    pub(crate) fn new(tasks: Tasks, methods: Methods, security: Option<SecurityLog>) -> Self {
+    pub(crate) fn new(tasks: Tasks, methods: Methods, reports: Reports) -> Self {
         Self {
             tasks,
-            permits: Arc::new(tokio::sync::Semaphore::new(MAX_CALLS)),
+            capacity: Capacity::default(),
             methods: Arc::new(methods),
-            security,
+            reports,
         }
     }
 }
@@ -103,36 +101,27 @@ where
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         let started = Instant::now();
-        let method: Arc<str> = request.uri().path().trim_start_matches('/').into();
-        let Ok(permit) = Arc::clone(&self.layer.permits).try_acquire_owned() else {
-            let refused = Verdict::new(
-                Code::ResourceExhausted,
-                ErrorReason::Overloaded,
-                "the server is at its limit of calls",
-            )
-            .retry_after(Duration::from_millis(200))
-            .into_status();
-            return Box::pin(async move { Ok(refused.into_http()) });
+        let peer = peer_of(request.extensions()).map(|peer| peer.ip());
+        let reports = self.layer.reports.clone();
+        if let Some(refused) = wire::not_grpc(&request) {
+            reports.abuse(peer, ProtocolAbuse::RequestNotGrpc);
+            return Box::pin(async move { Ok(refused) });
+        }
+        let Some(method) =
+            wire::method_of(&request).filter(|method| self.layer.methods.is_served(method))
+        else {
+            reports.unknown_method(peer);
+            return Box::pin(async move { Ok(wire::unknown_method()) });
         };
+        let method: Arc<str> = method.into();
         let request_id = Clock::system().new_uuid();
-        let peer = request
-            .extensions()
-            .get::<TcpConnectInfo>()
-            .and_then(TcpConnectInfo::remote_addr);
-        let peer = peer.map(|peer: SocketAddr| peer.ip());
         request.extensions_mut().insert(Called {
             method: Arc::clone(&method),
             peer,
             request_id,
         });
-        if let Some(security) = &self.layer.security
-            && !self.layer.methods.is_served(&method)
-        {
-            security.count_unknown_method(peer);
-        }
 
-        let label: Arc<str> = self.layer.methods.label(&method).into();
-        let span = tracing::info_span!("rpc", otel.kind = "server", otel.name = %label, rpc.method = %label, request.id = %request_id, tenant.id = Empty, trace.id = Empty);
+        let span = tracing::info_span!("rpc", otel.kind = "server", otel.name = %method, rpc.method = %method, request.id = %request_id, tenant.id = Empty, trace.id = Empty);
         telemetry::set_parent(
             &span,
             request
@@ -150,24 +139,40 @@ where
         }
         // For a stream this bounds the answer's head; what flows afterwards is the handler's to bound.
         let deadline = tokio::time::Instant::now() + limit;
-        if !self.layer.methods.is_client_streaming(&method) {
-            request = request.map(|body| Body::new(Until::new(body, deadline)));
+        let place = Place::default();
+        let capacity = self.layer.capacity.clone();
+        let is_stream = self.layer.methods.is_client_streaming(&method);
+        if is_stream {
+            // Its handler answers before it reads, so the place is not held by who sends slowly.
+            if let Err(refused) = place.take(&capacity) {
+                return Box::pin(async move { Ok(refused.into_http()) });
+            }
+            let reports = reports.clone();
+            request =
+                request.map(|body| Body::new(Arriving::stream(body, capacity, reports, peer)));
+        } else {
+            let (place, reports) = (place.clone(), reports.clone());
+            request = request.map(|body| {
+                Body::new(Arriving::one(
+                    body, deadline, place, capacity, reports, peer,
+                ))
+            });
         }
 
         let answer = self.inner.call(request);
         let running = self.layer.tasks.spawn(
             async move {
                 let answer = answer.await;
-                drop(permit);
+                place.leave();
                 answer
             }
             .instrument(span),
         );
         Box::pin(async move {
-            let response = match tokio::time::timeout_at(deadline, running).await {
+            let mut response = match tokio::time::timeout_at(deadline, running).await {
                 Ok(Ok(Ok(response))) => response,
                 Ok(Err(panicked)) => {
-                    tracing::error!(rpc.method = %label, error = %panicked, "a call ended by a panic");
+                    tracing::error!(rpc.method = %method, error = %panicked, "a call ended by a panic");
                     let message = "internal error";
                     Verdict::new(Code::Internal, ErrorReason::Internal, message)
                         .into_status()
@@ -176,56 +181,44 @@ where
                 // The call runs on to its end; only its caller stops waiting.
                 Err(_elapsed) => too_late(),
             };
+            if let Some(abuse) = wire::explain(response.headers_mut()) {
+                reports.abuse(peer, abuse);
+            }
+            if is_stream {
+                response = response.map(|body| explained(body, reports, peer));
+            }
             let code = Status::from_header_map(response.headers())
                 .map_or(0, |status| status.code() as i32);
             METRICS.rpc_duration.record(
                 started.elapsed().as_secs_f64(),
-                &telemetry::rpc_attributes(&label, code),
+                &telemetry::rpc_attributes(&method, code),
             );
             Ok(response)
         })
     }
 }
 
-/// A request body that ends with an error at the deadline. The server reads it within the call's task, so a caller
-/// that never finishes its request would otherwise hold the task and its place for as long as its connection lives.
-struct Until {
-    body: Body,
-    end: Pin<Box<tokio::time::Sleep>>,
+/// A stream's answer, with a reason on the status at its end as well.
+fn explained(body: Body, reports: Reports, peer: Option<IpAddr>) -> Body {
+    Body::new(body.map_frame(move |mut frame| {
+        if let Some(trailers) = frame.trailers_mut()
+            && let Some(abuse) = wire::explain(trailers)
+        {
+            reports.abuse(peer, abuse);
+        }
+        frame
+    }))
 }
 
-impl Until {
-    fn new(body: Body, deadline: tokio::time::Instant) -> Self {
-        Self {
-            body,
-            end: Box::pin(tokio::time::sleep_until(deadline)),
-        }
-    }
-}
-
-impl http_body::Body for Until {
-    type Data = bytes::Bytes;
-    type Error = Status;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<http_body::Frame<bytes::Bytes>, Status>>> {
-        if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) {
-            return Poll::Ready(frame);
-        }
-        std::task::ready!(self.end.as_mut().poll(cx));
-        let late = Status::deadline_exceeded("the request did not arrive within its deadline");
-        Poll::Ready(Some(Err(late)))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> http_body::SizeHint {
-        self.body.size_hint()
-    }
+/// Who is at the other end of the connection.
+pub(crate) fn peer_of(extensions: &http::Extensions) -> Option<SocketAddr> {
+    let plain = extensions.get::<TcpConnectInfo>();
+    let within = || {
+        extensions
+            .get::<TlsConnectInfo<TcpConnectInfo>>()
+            .map(TlsConnectInfo::get_ref)
+    };
+    plain.or_else(within)?.remote_addr()
 }
 
 fn too_late() -> Response<Body> {
@@ -270,27 +263,6 @@ fn parse_timeout(text: &str) -> Option<Duration> {
     })
 }
 
-/// A server with every limit set; the defaults of the transport leave several open.
-pub(crate) fn builder() -> tonic::transport::Server {
-    tonic::transport::Server::builder()
-        .max_concurrent_streams(256)
-        .http2_max_header_list_size(16 * 1024)
-        .http2_max_pending_accept_reset_streams(Some(20))
-        .http2_max_local_error_reset_streams(Some(256))
-        .http2_keepalive_interval(Some(Duration::from_secs(30)))
-        .http2_keepalive_timeout(Some(Duration::from_secs(10)))
-        .tcp_nodelay(true)
-        .max_connection_age(jittered(Duration::from_mins(5)))
-}
-
-/// Within 20 % of `age`, different in each process, so that connections do not all move at once.
-fn jittered(age: Duration) -> Duration {
-    let mut byte = [0_u8; 1];
-    // Without randomness the age is exact, which is harmless.
-    let _ = aws_lc_rs::rand::fill(&mut byte);
-    age.mul_f64(0.8 + 0.4 * f64::from(byte[0]) / 255.0)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -308,42 +280,23 @@ mod tests {
         assert_eq!(of("nonsense"), MAX_DEADLINE);
     }
 
-    /// A body of which nothing comes.
-    struct Silent;
-
-    impl http_body::Body for Silent {
-        type Data = bytes::Bytes;
-        type Error = Status;
-        fn poll_frame(
-            self: Pin<&mut Self>,
-            _: &mut Context<'_>,
-        ) -> Poll<Option<Result<http_body::Frame<bytes::Bytes>, Status>>> {
-            Poll::Pending
-        }
-    }
-
-    #[tokio::test]
-    async fn a_request_that_never_ends_is_given_up_at_its_deadline() {
-        let deadline = tokio::time::Instant::now() + Duration::from_millis(20);
-        let mut body = Box::pin(Until::new(Body::new(Silent), deadline));
-        let frame = std::future::poll_fn(|cx| http_body::Body::poll_frame(body.as_mut(), cx)).await;
-        let error = frame.unwrap().unwrap_err();
-        assert_eq!(error.code(), Code::DeadlineExceeded);
-    }
-
     #[test]
-    fn a_path_that_is_not_served_makes_no_label_of_its_own() {
-        let mut methods = Methods::outside_the_contract();
+    fn only_methods_of_the_contract_are_served_and_reflection_when_it_is_on() {
+        let mut methods = Methods::outside_the_contract(false);
         methods.add(&["catalyst.projects.v1.ProjectService"]);
-        let known = "catalyst.projects.v1.ProjectService/GetProject";
-        assert_eq!(methods.label(known), known);
-        assert_eq!(
-            methods.label("grpc.health.v1.Health/Check"),
-            "grpc.health.v1.Health/Check"
-        );
-        assert_eq!(
-            methods.label("catalyst.projects.v1.ProjectService/Steal"),
-            "unknown"
-        );
+        assert!(methods.is_served("catalyst.projects.v1.ProjectService/GetProject"));
+        assert!(methods.is_served("grpc.health.v1.Health/Check"));
+        for other in [
+            "catalyst.projects.v1.ProjectService/Steal",
+            "catalyst.projects.v1.projectservice/GetProject",
+            "/catalyst.projects.v1.ProjectService/GetProject",
+            "catalyst.projects.v1.ProjectService/GetProject/",
+            "",
+        ] {
+            assert!(!methods.is_served(other), "{other}");
+        }
+        let reflection = "grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
+        assert!(!methods.is_served(reflection));
+        assert!(Methods::outside_the_contract(true).is_served(reflection));
     }
 }

@@ -4,6 +4,7 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use secrecy::SecretString;
 
@@ -42,6 +43,53 @@ pub struct ListenSettings {
     /// Calls that one tenant may make per second, on average and as a burst, in each process.
     #[arg(long, env = "CATALYST_TENANT_CALLS_PER_SECOND", default_value = "2000")]
     pub tenant_calls_per_second: std::num::NonZeroU32,
+    /// Connections.
+    #[command(flatten)]
+    pub connections: ConnectionSettings,
+}
+
+/// What callers may hold open.
+#[derive(Clone, Debug, clap::Args)]
+pub struct ConnectionSettings {
+    /// Connections that the process serves at the same time; more are closed as they come.
+    #[arg(long, env = "CATALYST_MAX_CONNECTIONS", default_value_t = 4_096)]
+    pub max_connections: usize,
+    /// Connections of one address at the same time. Behind a proxy that is all connections of the proxy.
+    #[arg(
+        long,
+        env = "CATALYST_MAX_CONNECTIONS_PER_PEER",
+        default_value_t = 1_024
+    )]
+    pub max_connections_per_peer: usize,
+    /// Seconds after which a connection is asked to go, so that callers spread over new replicas; within 20 %.
+    #[arg(long, env = "CATALYST_CONNECTION_AGE_SECONDS", default_value_t = 300)]
+    pub connection_age_seconds: u32,
+    /// Seconds that a piece of an answer may wait for its caller to take it; then its stream is reset.
+    #[arg(long, env = "CATALYST_ANSWER_STALL_SECONDS", default_value_t = 30)]
+    pub answer_stall_seconds: u32,
+}
+
+impl ConnectionSettings {
+    /// The age as a duration; at least a second.
+    pub fn connection_age(&self) -> Duration {
+        Duration::from_secs(self.connection_age_seconds.max(1).into())
+    }
+
+    /// The stall as a duration; at least a second.
+    pub fn answer_stall(&self) -> Duration {
+        Duration::from_secs(self.answer_stall_seconds.max(1).into())
+    }
+}
+
+impl Default for ConnectionSettings {
+    fn default() -> Self {
+        Self {
+            max_connections: 4_096,
+            max_connections_per_peer: 1_024,
+            connection_age_seconds: 300,
+            answer_stall_seconds: 30,
+        }
+    }
 }
 
 /// The PostgreSQL database of the services.

@@ -88,11 +88,15 @@ pub(crate) struct Methods {
 }
 
 impl Methods {
-    /// Health and reflection.
-    pub(crate) fn outside_the_contract() -> Self {
-        let reflection = ["v1", "v1alpha"].map(|version| {
-            format!("grpc.reflection.{version}.ServerReflection/ServerReflectionInfo")
-        });
+    /// Health, and reflection where it is served.
+    pub(crate) fn outside_the_contract(reflection: bool) -> Self {
+        let versions: &[&str] = if reflection { &["v1", "v1alpha"] } else { &[] };
+        let reflection: Vec<String> = versions
+            .iter()
+            .map(|version| {
+                format!("grpc.reflection.{version}.ServerReflection/ServerReflectionInfo")
+            })
+            .collect();
         let health = ["Check", "Watch", "List"].map(|name| format!("grpc.health.v1.Health/{name}"));
         Self {
             known: health.into_iter().chain(reflection.clone()).collect(),
@@ -119,16 +123,7 @@ impl Methods {
         }
     }
 
-    /// The name for logs, spans and labels: what is not served has one name, since anyone may make up others.
-    pub(crate) fn label<'a>(&self, method: &'a str) -> &'a str {
-        if self.is_served(method) {
-            method
-        } else {
-            "unknown"
-        }
-    }
-
-    /// Whether there is such a method here.
+    /// Whether this is the name of a method that is served, to the letter.
     pub(crate) fn is_served(&self, method: &str) -> bool {
         self.known.contains(method)
     }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
-use opentelemetry::metrics::{Counter, Gauge, Histogram};
+use opentelemetry::metrics::{Counter, Gauge, Histogram, UpDownCounter};
 use opentelemetry::propagation::TextMapPropagator;
 use opentelemetry::trace::{TraceContextExt, TracerProvider};
 use opentelemetry::{KeyValue, global};
@@ -24,6 +24,12 @@ use crate::settings::{LogFormat, SettingsError, TelemetrySettings};
 pub struct Metrics {
     /// Duration of calls by RPC and status.
     pub rpc_duration: Histogram<f64>,
+    /// Calls that were refused because the process was at its limit.
+    pub shed: Counter<u64>,
+    /// What peers did on the wire that no correct client does, by kind.
+    pub abuses: Counter<u64>,
+    /// Connections that are open now.
+    pub connections: UpDownCounter<i64>,
     /// Rows moved from an outbox to the broker.
     pub relay_published: Counter<u64>,
     /// Age of the oldest row of each moved batch, when the broker had acknowledged it.
@@ -50,6 +56,11 @@ pub static METRICS: LazyLock<Metrics> = LazyLock::new(|| {
             .with_boundaries(vec![
                 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
             ])
+            .build(),
+        shed: meter.u64_counter("catalyst.server.shed").build(),
+        abuses: meter.u64_counter("catalyst.server.abuses").build(),
+        connections: meter
+            .i64_up_down_counter("catalyst.server.connections")
             .build(),
         relay_published: meter.u64_counter("catalyst.relay.published").build(),
         relay_lag: meter

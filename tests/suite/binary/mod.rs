@@ -4,7 +4,7 @@ mod doctor;
 mod alert_rules;
 mod import;
 mod own_database;
-mod program;
+pub(super) mod program;
 mod refusals;
 mod serve;
 mod trace;

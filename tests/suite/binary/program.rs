@@ -158,7 +158,7 @@ impl Up {
 }
 
 /// `catalyst serve` in the environment of the world's deployment, with some variables changed.
-pub(super) fn serve_command(service: &str, changes: &[(&str, &str)]) -> Command {
+pub(crate) fn serve_command(service: &str, changes: &[(&str, &str)]) -> Command {
     let world = world();
     let text = |path: &std::path::Path| path.to_string_lossy().into_owned();
     let keys = world
