@@ -11,6 +11,7 @@ mod attest;
 mod audit;
 mod audit_trail;
 mod binary;
+mod bus;
 mod consultants;
 mod deploy;
 mod events;

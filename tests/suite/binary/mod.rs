@@ -4,7 +4,7 @@ mod doctor;
 mod alert_rules;
 mod import;
 mod own_database;
-pub(super) mod program;
+pub(crate) mod program;
 mod refusals;
 mod serve;
 mod trace;

@@ -11,7 +11,7 @@ use tokio::process::Child;
 static BINARY: OnceLock<PathBuf> = OnceLock::new();
 
 /// The program, built from this tree in the profile that the tests have.
-pub(super) fn binary() -> &'static Path {
+pub(crate) fn binary() -> &'static Path {
     BINARY.get_or_init(|| {
         let built = Command::new(env!("CARGO"))
             .args([
@@ -35,10 +35,10 @@ pub(super) fn binary() -> &'static Path {
 }
 
 /// A folder that goes with the test.
-pub(super) struct Folder(pub(super) PathBuf);
+pub(crate) struct Folder(pub(crate) PathBuf);
 
 impl Folder {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(harness::temporary_folder().expect("a folder"))
     }
 
@@ -76,14 +76,14 @@ impl Drop for Folder {
 }
 
 /// A running `catalyst up`.
-pub(super) struct Up {
+pub(crate) struct Up {
     pub(super) child: Child,
-    pub(super) dir: PathBuf,
+    pub(crate) dir: PathBuf,
 }
 
 impl Up {
     /// Starts it on ports of its own and waits until it says that it is up.
-    pub(super) async fn start(dir: &Path, more: &[&str]) -> Self {
+    pub(crate) async fn start(dir: &Path, more: &[&str]) -> Self {
         drop(std::fs::remove_file(dir.join("running.json")));
         let log = std::fs::File::create(dir.with_extension("log")).expect("a log");
         let child = tokio::process::Command::new(binary())
@@ -122,7 +122,7 @@ impl Up {
     }
 
     /// Sends a signal and waits for the end; the exit code, and how long it took.
-    pub(super) async fn signal(&mut self, signal: &str) -> (Option<i32>, Duration) {
+    pub(crate) async fn signal(&mut self, signal: &str) -> (Option<i32>, Duration) {
         let since = std::time::Instant::now();
         Command::new("kill")
             .args([signal, &self.pid()])
@@ -134,7 +134,7 @@ impl Up {
     }
 
     /// Runs a command beside it.
-    pub(super) fn run(&self, arguments: &[&str]) -> Output {
+    pub(crate) fn run(&self, arguments: &[&str]) -> Output {
         Command::new(binary())
             .arg("--data-dir")
             .arg(&self.dir)
@@ -145,7 +145,7 @@ impl Up {
     }
 
     /// Runs a command that must succeed; what it printed.
-    pub(super) fn succeeds(&self, arguments: &[&str]) -> String {
+    pub(crate) fn succeeds(&self, arguments: &[&str]) -> String {
         let output = self.run(arguments);
         let error = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(

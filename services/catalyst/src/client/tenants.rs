@@ -44,7 +44,7 @@ pub(crate) enum Command {
         #[command(flatten)]
         limit: Limit,
     },
-    /// Shut a firm out, within 5 s. Its rows stay.
+    /// Shut a firm out, within 5 s, its subscribers on NATS too. Its rows stay.
     Suspend {
         /// Slug or id.
         #[arg(value_name = "TENANT")]
@@ -54,6 +54,8 @@ pub(crate) enum Command {
         reason: String,
         #[command(flatten)]
         current: Current,
+        #[command(flatten)]
+        place: credentials::Place,
     },
     /// Let a suspended firm in again.
     Resume {
@@ -62,6 +64,8 @@ pub(crate) enum Command {
         firm: String,
         #[command(flatten)]
         current: Current,
+        #[command(flatten)]
+        place: credentials::Place,
     },
     /// Credentials with which a firm hears its own events on NATS.
     Credentials(credentials::CredentialsOptions),
@@ -158,22 +162,33 @@ impl Command {
                 firm,
                 reason,
                 current,
+                place,
             } => {
+                let firm = client.find_tenant(&firm).await?;
                 let request = pb::SuspendTenantRequest {
-                    tenant_id: client.find_tenant(&firm).await?.to_string(),
+                    tenant_id: firm.to_string(),
                     reason,
                     request_id: current.repeatable.id(),
                     etag: current.etag,
                 };
-                answer(service().await?.suspend_tenant(request).await)?.tenant
+                let tenant = answer(service().await?.suspend_tenant(request).await)?.tenant;
+                place.follow(client, firm, true).await?;
+                tenant
             }
-            Self::Resume { firm, current } => {
+            Self::Resume {
+                firm,
+                current,
+                place,
+            } => {
+                let firm = client.find_tenant(&firm).await?;
                 let request = pb::ResumeTenantRequest {
-                    tenant_id: client.find_tenant(&firm).await?.to_string(),
+                    tenant_id: firm.to_string(),
                     request_id: current.repeatable.id(),
                     etag: current.etag,
                 };
-                answer(service().await?.resume_tenant(request).await)?.tenant
+                let tenant = answer(service().await?.resume_tenant(request).await)?.tenant;
+                place.follow(client, firm, false).await?;
+                tenant
             }
             Self::Credentials(options) => return options.run(client, out).await,
         };

@@ -58,7 +58,7 @@ async fn remember(stack: &Stack) {
         .execute("create table note (word text); insert into note values ('kept')")
         .await
         .unwrap();
-    let bucket = migrator(stack)
+    user(stack, "migrator")
         .await
         .create_key_value(async_nats::jetstream::kv::Config {
             bucket: "tenants".into(),
@@ -66,6 +66,8 @@ async fn remember(stack: &Stack) {
         })
         .await
         .unwrap();
+    let writer = user(stack, "tenants").await;
+    let bucket = writer.get_key_value("tenants").await.unwrap();
     bucket.put("word", "kept".into()).await.unwrap();
 }
 
@@ -75,7 +77,7 @@ async fn assert_remembered(stack: &Stack) {
         .await
         .unwrap();
     assert_eq!(word, "kept");
-    let bucket = migrator(stack)
+    let bucket = user(stack, "tenants")
         .await
         .get_key_value("tenants")
         .await
@@ -83,12 +85,12 @@ async fn assert_remembered(stack: &Stack) {
     assert_eq!(bucket.get("word").await.unwrap().unwrap(), "kept");
 }
 
-async fn migrator(stack: &Stack) -> async_nats::jetstream::Context {
-    let credentials = stack.credentials_dir.join("migrator.creds");
+async fn user(stack: &Stack, name: &str) -> async_nats::jetstream::Context {
+    let credentials = stack.credentials_dir.join(format!("{name}.creds"));
     let client = async_nats::ConnectOptions::with_credentials_file(credentials)
         .await
         .unwrap()
-        .custom_inbox_prefix("_INBOX_migrator")
+        .custom_inbox_prefix(format!("_INBOX_{name}"))
         .connect(&stack.nats_url)
         .await
         .unwrap();

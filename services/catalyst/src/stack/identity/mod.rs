@@ -19,7 +19,10 @@ use serde_json::{Value, json};
 use super::files;
 use permissions::Permissions;
 
-pub use tenant_users::{TenantUser, issue_tenant_credentials, revoke_tenant_user, tenant_users};
+pub use tenant_users::{
+    TenantUser, issue_tenant_credentials, resume_tenant_users, revoke_tenant_user,
+    suspend_tenant_users, tenant_users,
+};
 
 /// The keys and tokens of one deployment.
 pub struct Identities {
@@ -83,8 +86,8 @@ impl Identities {
         })
     }
 
-    /// The folder of `<user>.creds`: one for each service, `audit-checkpoint`, `migrator`, `operator`
-    /// and `sys`.
+    /// The folder of `<user>.creds`: one for each service, `audit-checkpoint`, `migrator`, `operator`, `sys` and
+    /// `auth-watch`.
     pub fn credentials_dir(&self) -> &Path {
         &self.credentials_dir
     }
@@ -127,7 +130,9 @@ impl Identities {
         self.issue_account(dir, "CATALYST", &self.services.public_key(), &services)?;
         self.issue_tenants_account(dir)?;
 
-        self.issue_user(dir, "sys", &self.system, &permissions::of_system())?;
+        for (name, permissions) in permissions::of_system() {
+            self.issue_user(dir, name, &self.system, &permissions)?;
+        }
         for (name, permissions) in permissions::users() {
             self.issue_user(dir, name, &self.services, &permissions)?;
         }
@@ -136,10 +141,7 @@ impl Identities {
 
     /// Makes the token of the tenants' account, with all revocations, and returns it.
     fn issue_tenants_account(&mut self, dir: &Path) -> anyhow::Result<String> {
-        let revocations: BTreeMap<_, _> = tenant_users::read(dir)?
-            .into_iter()
-            .filter_map(|user| Some((user.public_key, user.revoked_at?)))
-            .collect();
+        let revocations = tenant_users::revocations(dir)?;
         let tenants = account(
             0,
             &json!({

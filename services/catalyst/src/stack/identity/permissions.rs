@@ -44,7 +44,7 @@ const SERVICES: [Service; 5] = [
     },
 ];
 
-/// The subjects that a user may publish and subscribe; an empty list would mean all of them to NATS.
+/// The subjects that a user may publish and subscribe.
 #[derive(Debug)]
 pub(super) struct Permissions {
     publish: Vec<String>,
@@ -54,11 +54,16 @@ pub(super) struct Permissions {
 impl Permissions {
     /// The claims of a user with these permissions and no limits.
     pub(super) fn claims(&self) -> Value {
+        // An empty list would mean everything to NATS.
+        let only = |allowed: &[String]| match allowed {
+            [] => json!({ "deny": [">"] }),
+            some => json!({ "allow": some }),
+        };
         json!({
             "type": "user",
             "version": 2,
-            "pub": { "allow": self.publish },
-            "sub": { "allow": self.subscribe },
+            "pub": only(&self.publish),
+            "sub": only(&self.subscribe),
             "subs": -1,
             "data": -1,
             "payload": -1,
@@ -66,12 +71,18 @@ impl Permissions {
     }
 }
 
-/// The user of the system account, which pushes the tokens of accounts to the servers.
-pub(super) fn of_system() -> Permissions {
-    Permissions {
-        publish: vec![">".to_owned()],
-        subscribe: vec![">".to_owned()],
-    }
+/// Every user of the system account, by name: `sys` pushes the tokens of accounts to the servers, `auth-watch` hears
+/// whom the servers turn away.
+pub(super) fn of_system() -> Vec<(&'static str, Permissions)> {
+    let sys = Permissions {
+        publish: vec!["$SYS.REQ.CLAIMS.UPDATE".to_owned()],
+        subscribe: vec!["_INBOX_sys.>".to_owned()],
+    };
+    let watch = Permissions {
+        publish: Vec::new(),
+        subscribe: vec!["$SYS.SERVER.*.CLIENT.AUTH.ERR".to_owned()],
+    };
+    vec![("sys", sys), ("auth-watch", watch)]
 }
 
 /// Every user of the services' account, by name.
@@ -128,7 +139,7 @@ fn of_service(service: &Service) -> Permissions {
 
 fn of_migrator() -> Permissions {
     Permissions {
-        publish: vec!["$JS.API.>".to_owned(), "$KV.tenants.>".to_owned()],
+        publish: vec!["$JS.API.>".to_owned()],
         subscribe: vec!["_INBOX_migrator.>".to_owned()],
     }
 }
@@ -165,7 +176,8 @@ fn of_operator() -> Permissions {
             "$JS.API.CONSUMER.CREATE.AUDIT_CHECKPOINTS.>",
             "$JS.API.CONSUMER.MSG.NEXT.AUDIT_CHECKPOINTS.>",
             "$JS.API.CONSUMER.DELETE.AUDIT_CHECKPOINTS.>",
-            "ingest.>",
+            "ingest.*.*.*",
+            "ingest_security.*.*",
         ]
         .map(str::to_owned)
         .into(),
