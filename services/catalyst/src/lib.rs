@@ -5,7 +5,7 @@
 pub mod cli;
 pub mod client;
 pub mod deployment;
-mod doctor;
+pub mod doctor;
 pub mod import;
 pub mod keys;
 pub mod serve;

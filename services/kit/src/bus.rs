@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use async_nats::{Client, HeaderMap, jetstream};
+use async_nats::{Client, ConnectOptions, HeaderMap, jetstream};
 use bytes::Bytes;
 use serde::Deserialize;
 
@@ -69,26 +69,13 @@ impl Bus {
     /// Connects as `user` with its credentials file; the client reconnects by itself from then on.
     /// Replies come to an inbox that only this user may hear.
     pub async fn connect(settings: &NatsSettings, user: &str) -> Result<Self, BusError> {
-        let path = settings.nats_credentials_dir.join(format!("{user}.creds"));
-        let options = async_nats::ConnectOptions::with_credentials_file(&path)
-            .await
-            .map_err(|error| {
-                SettingsError::new(
-                    "CATALYST_NATS_CREDENTIALS_DIR",
-                    format!("cannot read {}: {error}", path.display()),
-                )
-            })?;
-        let urls: Vec<&str> = settings.nats_url.split(',').map(str::trim).collect();
+        let options = options(settings, user).await?;
         let client = options
-            .name(format!("catalyst-{user}"))
-            .custom_inbox_prefix(format!("_INBOX_{user}"))
-            .connection_timeout(Duration::from_secs(3))
-            .request_timeout(Some(Duration::from_secs(5)))
             .max_reconnects(None)
             .reconnect_delay_callback(|attempt| {
                 Duration::from_millis((50 * attempt as u64).min(1_000))
             })
-            .connect(urls)
+            .connect(urls(settings))
             .await
             .map_err(|source| BusError::Connect {
                 url: settings.nats_url.clone(),
@@ -115,6 +102,15 @@ impl Bus {
         subject: String,
     ) -> Result<async_nats::Subscriber, async_nats::SubscribeError> {
         self.client.subscribe(subject).await
+    }
+
+    /// Subscribes to a core subject as one of a group, of which one hears each message.
+    pub async fn share(
+        &self,
+        subject: String,
+        group: String,
+    ) -> Result<async_nats::Subscriber, async_nats::SubscribeError> {
+        self.client.queue_subscribe(subject, group).await
     }
 
     /// Sends without waiting for anything; for wake-ups and inner messages of a batch alone.
@@ -153,6 +149,29 @@ impl Bus {
             tracing::debug!(error = %error, "the broker connection could not be flushed");
         }
     }
+}
+
+/// How to connect as `user`: its credentials file, and an inbox that only this user may hear.
+pub async fn options(settings: &NatsSettings, user: &str) -> Result<ConnectOptions, BusError> {
+    let path = settings.nats_credentials_dir.join(format!("{user}.creds"));
+    let options = ConnectOptions::with_credentials_file(&path)
+        .await
+        .map_err(|error| {
+            SettingsError::new(
+                "CATALYST_NATS_CREDENTIALS_DIR",
+                format!("cannot read {}: {error}", path.display()),
+            )
+        })?;
+    Ok(options
+        .name(format!("catalyst-{user}"))
+        .custom_inbox_prefix(format!("_INBOX_{user}"))
+        .connection_timeout(Duration::from_secs(3))
+        .request_timeout(Some(Duration::from_secs(5))))
+}
+
+/// The servers of a deployment, as a client takes them.
+pub fn urls(settings: &NatsSettings) -> Vec<&str> {
+    settings.nats_url.split(',').map(str::trim).collect()
 }
 
 /// What a stream answers to a publication.

@@ -4,14 +4,15 @@
 use std::time::Duration;
 
 use async_nats::jetstream::consumer::{AckPolicy, pull};
+use async_nats::jetstream::kv;
 use async_nats::jetstream::stream::{Config, Republish, StorageType, SubjectTransform};
-use async_nats::jetstream::{Context, kv};
 
 use crate::bus::Bus;
 use crate::directory::BUCKET;
 use crate::events::{Stream, tokens};
 use crate::host::Definition;
 use crate::ledger::{CHECKPOINTS, LedgerName};
+use crate::subscriber::Subscription;
 
 /// How long a stored message id is recognised. Consumers keep their own inbox, so this is only the first filter.
 const DUPLICATE_WINDOW: Duration = Duration::from_mins(10);
@@ -21,6 +22,10 @@ const ACK_WAIT: Duration = Duration::from_secs(10);
 /// Unacknowledged messages of one consumer: bounds what a slow one holds in memory.
 const MAX_ACK_PENDING: i64 = 5_000;
 
+/// The largest event, headers included. A server takes 1 MiB unless told otherwise; the difference is room for the
+/// headers with which a consumer sets an event aside, or the rejection that it records of it.
+pub const MAX_EVENT: i32 = 960 * 1024;
+
 /// Makes or updates everything. `replicas` is 1 on a single server, 3 on a cluster.
 pub async fn apply(
     bus: &Bus,
@@ -28,36 +33,49 @@ pub async fn apply(
     replicas: usize,
 ) -> Result<(), async_nats::Error> {
     let jetstream = bus.jetstream();
-    for stream in [Stream::Domain, Stream::Security] {
-        jetstream
-            .create_or_update_stream(event_stream(stream, replicas))
-            .await?;
+    for stream in streams(replicas) {
+        jetstream.create_or_update_stream(stream).await?;
     }
+    jetstream
+        .create_or_update_key_value(bucket(replicas))
+        .await?;
+    for definition in definitions {
+        for (stream, config) in durables(definition) {
+            jetstream.create_consumer_on_stream(config, stream).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Every stream of the deployment but the bucket's.
+pub fn streams(replicas: usize) -> [Config; 4] {
     let dead_letters = Config {
         name: "DEAD_LETTERS".to_owned(),
         description: Some("messages that a consumer set aside, with the reason".to_owned()),
         subjects: vec!["dead_letter.>".to_owned()],
+        duplicate_window: DUPLICATE_WINDOW,
         storage: StorageType::File,
         num_replicas: replicas,
         ..Config::default()
     };
-    jetstream.create_or_update_stream(dead_letters).await?;
-    jetstream
-        .create_or_update_stream(ledger_stream(CHECKPOINTS, replicas))
-        .await?;
-    let bucket = kv::Config {
+    [
+        event_stream(Stream::Domain, replicas),
+        event_stream(Stream::Security, replicas),
+        dead_letters,
+        ledger_stream(CHECKPOINTS, replicas),
+    ]
+}
+
+/// The bucket of the tenant directory.
+pub fn bucket(replicas: usize) -> kv::Config {
+    kv::Config {
         bucket: BUCKET.to_owned(),
         description: "the state of each tenant; written by the tenants service alone".to_owned(),
         history: 1,
         storage: StorageType::File,
         num_replicas: replicas,
         ..kv::Config::default()
-    };
-    jetstream.create_or_update_key_value(bucket).await?;
-    for definition in definitions {
-        create_durables(jetstream, definition).await?;
     }
-    Ok(())
 }
 
 fn event_stream(stream: Stream, replicas: usize) -> Config {
@@ -83,6 +101,7 @@ fn event_stream(stream: Stream, replicas: usize) -> Config {
         num_replicas: replicas,
         duplicate_window: DUPLICATE_WINDOW,
         allow_atomic_publish: true,
+        max_message_size: MAX_EVENT,
         deny_delete: true,
         deny_purge: true,
         ..Config::default()
@@ -103,39 +122,38 @@ fn ledger_stream(ledger: LedgerName, replicas: usize) -> Config {
     }
 }
 
-async fn create_durables(
-    jetstream: &Context,
-    definition: &Definition,
-) -> Result<(), async_nats::Error> {
-    for subscription in definition.subscriptions {
-        let heard = subscription.stream.heard();
-        let filter_subjects: Vec<String> = if subscription.types.is_empty() {
-            vec![format!("{heard}.>")]
-        } else {
-            subscription
-                .types
-                .iter()
-                .filter_map(|name| tokens(name))
-                .map(|(noun, event)| match subscription.stream {
-                    Stream::Domain => format!("{heard}.*.{noun}.{event}"),
-                    Stream::Security => format!("{heard}.*.{event}"),
-                })
-                .collect()
-        };
-        let config = pull::Config {
-            durable_name: Some(subscription.durable.to_owned()),
-            description: Some(format!("events that {} applies", definition.name)),
-            ack_policy: AckPolicy::Explicit,
-            ack_wait: ACK_WAIT,
-            // Deliveries are counted and set aside by the consumer itself, with a reason.
-            max_deliver: -1,
-            max_ack_pending: MAX_ACK_PENDING,
-            filter_subjects,
-            ..pull::Config::default()
-        };
-        jetstream
-            .create_consumer_on_stream(config, subscription.stream.name())
-            .await?;
+/// The durable consumers of a service, each with the stream that it reads.
+pub fn durables(definition: &Definition) -> Vec<(&'static str, pull::Config)> {
+    let subscriptions = definition.subscriptions.iter();
+    subscriptions
+        .map(|subscription| {
+            let config = pull::Config {
+                durable_name: Some(subscription.durable.to_owned()),
+                description: Some(format!("events that {} applies", definition.name)),
+                ack_policy: AckPolicy::Explicit,
+                ack_wait: ACK_WAIT,
+                // Deliveries are counted and set aside by the consumer itself, with a reason.
+                max_deliver: -1,
+                max_ack_pending: MAX_ACK_PENDING,
+                filter_subjects: filters(subscription),
+                ..pull::Config::default()
+            };
+            (subscription.stream.name(), config)
+        })
+        .collect()
+}
+
+fn filters(subscription: &Subscription) -> Vec<String> {
+    let heard = subscription.stream.heard();
+    if subscription.types.is_empty() {
+        return vec![format!("{heard}.>")];
     }
-    Ok(())
+    let types = subscription.types.iter();
+    types
+        .filter_map(|name| tokens(name))
+        .map(|(noun, event)| match subscription.stream {
+            Stream::Domain => format!("{heard}.*.{noun}.{event}"),
+            Stream::Security => format!("{heard}.*.{event}"),
+        })
+        .collect()
 }

@@ -2,6 +2,7 @@
 //!
 //! Invariant: a part that was asked for is either judged or named as not checked; nothing is passed over in silence.
 
+pub mod bus;
 mod database;
 mod deployment;
 mod report;
@@ -93,7 +94,13 @@ pub(crate) async fn run(options: DoctorOptions, client: &ClientOptions) -> anyho
 
 /// Everything that is decided of the bus: each source of findings is asked here, and adds to what the part has judged.
 async fn bus(settings: &kit::settings::NatsSettings) -> Outcome {
-    deployment::brokers(settings).await
+    let (servers, mut findings) = deployment::brokers(settings).await?;
+    let tried = bus::attest(settings).await;
+    findings.extend(tried.map_err(|error| format!("{error:#}"))?);
+    Ok((
+        format!("{servers}; what each user may do; streams, consumers and the directory"),
+        findings,
+    ))
 }
 
 fn conclude(reports: &[Report], out: &Output) -> anyhow::Result<()> {

@@ -3,7 +3,7 @@
 use kit::attest::{self, Explained, Severity};
 use serde_json::json;
 
-use super::{Unsound, database, deployment, report};
+use super::{Unsound, bus, database, deployment, report};
 use crate::client::output::Output;
 
 const OF_THE_DEPLOYMENT: [(&str, &str); 4] = [
@@ -32,7 +32,14 @@ fn all() -> Vec<Explained> {
         severity: Severity::Error,
         why,
     });
-    attest::explained().into_iter().chain(own).collect()
+    let of_bus = bus::explained().into_iter();
+    let of_bus = of_bus.map(|(rule, severity, why)| Explained {
+        rule,
+        severity,
+        why,
+    });
+    let attested = attest::explained().into_iter();
+    attested.chain(own).chain(of_bus).collect()
 }
 
 /// Why a rule matters.
