@@ -78,6 +78,13 @@ pub fn tokens(type_name: &str) -> Option<(&str, String)> {
     ) else {
         return None;
     };
+    // A subject has no wildcard, no space and no further level, whatever the name says.
+    let is_word = |text: &str| {
+        !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+    };
+    if !is_word(noun) || !is_word(message) {
+        return None;
+    }
     let mut event = String::with_capacity(message.len() + 4);
     for (i, c) in message.chars().enumerate() {
         if c.is_ascii_uppercase() && i > 0 {
@@ -215,6 +222,9 @@ impl Event {
         body: Bytes,
     ) -> Result<Self, Distrust> {
         let headers = headers.ok_or(Distrust::Envelope)?;
+        if !is_unambiguous(headers) {
+            return Err(Distrust::Envelope);
+        }
         let text = |name: &str| headers.get(name).map(|value| value.as_str().to_owned());
         let required = |name: &str| text(name).ok_or(Distrust::Envelope);
         let uuid = |name: &str| {
@@ -224,6 +234,13 @@ impl Event {
         };
 
         let tenant = TenantId::parse_strict(&required("ce-tenantid")?).ok_or(Distrust::Envelope)?;
+        if required("ce-specversion")? != "1.0" {
+            return Err(Distrust::Envelope);
+        }
+        // A replayed event has none.
+        if text("Nats-Msg-Id").is_some_and(|id| Some(id) != text("ce-id")) {
+            return Err(Distrust::Envelope);
+        }
         let type_name = required("ce-type")?;
         let source_name = required("ce-source")?;
         let noun = source_name
@@ -264,6 +281,22 @@ impl Event {
         (self.type_name == M::full_name())
             .then(|| M::decode(self.body.clone()).map_err(|_| Distrust::Body))
     }
+}
+
+/// Whether every reader takes the same envelope from these headers: each attribute is there once, in the one spelling,
+/// and says nothing that ends a line or a text.
+fn is_unambiguous(headers: &HeaderMap) -> bool {
+    headers.iter().all(|(name, values)| {
+        let name: &[u8] = name.as_ref();
+        let is_attribute = name
+            .get(..3)
+            .is_some_and(|start| start.eq_ignore_ascii_case(b"ce-"));
+        let is_sound = || {
+            !name.iter().any(u8::is_ascii_uppercase)
+                && matches!(values.as_slice(), [value] if !value.as_str().contains(char::is_control))
+        };
+        !is_attribute || is_sound()
+    })
 }
 
 /// Which token of a subject is not the expected one.
@@ -321,6 +354,27 @@ mod tests {
         );
     }
 
+    proptest::proptest! {
+        #[test]
+        fn a_subject_has_its_levels_and_nothing_else_whatever_tenant_and_type_are(
+            tenant: u128, noun in ".*", message in ".*", text in "[a-z0-9.*> \\r\\n-]{0,40}",
+        ) {
+            let tenant = TenantId::new(Uuid::from_u128(tenant));
+            for type_name in [CREATED.to_owned(), format!("catalyst.{noun}.v1.{message}")] {
+                let Some(made) = subject(Stream::Domain, "ingest", tenant, &type_name) else { continue };
+                let mut levels = made.split('.');
+                proptest::prop_assert_eq!(levels.clone().count(), 4);
+                proptest::prop_assert!(levels.all(|level| {
+                    !level.is_empty() && level.chars().all(|c| c.is_ascii_alphanumeric() || "-_".contains(c))
+                }), "{}", made);
+            }
+            // What is not the one spelling of an id is no tenant, so it never comes to a subject.
+            if let Some(read) = TenantId::parse_strict(&text) {
+                proptest::prop_assert_eq!(read.to_string(), text);
+            }
+        }
+    }
+
     #[test]
     fn an_envelope_reads_back_as_it_was_written() {
         let event = emitted();
@@ -341,6 +395,30 @@ mod tests {
             read.actor,
             Actor::User("kim__ce-tenantid: other".to_owned())
         );
+    }
+
+    #[test]
+    fn an_envelope_that_two_readers_could_take_differently_is_not_trusted() {
+        let heard = format!("catalyst.{}.projects.project_created", tenant());
+        let other = TenantId::PLATFORM.to_string();
+        let changed = |change: &dyn Fn(&mut HeaderMap)| {
+            let mut headers = headers(tenant(), "projects", &emitted());
+            change(&mut headers);
+            Event::read(Stream::Domain, &heard, Some(&headers), Bytes::new()).err()
+        };
+        assert_eq!(changed(&|_| {}), None);
+        let changes: [&dyn Fn(&mut HeaderMap); 7] = [
+            &|headers| headers.append("ce-tenantid", other.as_str()),
+            &|headers| headers.append("ce-tenantid", tenant().to_string().as_str()),
+            &|headers| headers.append("Ce-Tenantid", other.as_str()),
+            &|headers| headers.append("CE-extension", "x"),
+            &|headers| headers.insert("ce-authid", "kim\0"),
+            &|headers| headers.insert("ce-specversion", "0.3"),
+            &|headers| headers.insert("Nats-Msg-Id", other.as_str()),
+        ];
+        for change in changes {
+            assert_eq!(changed(change), Some(Distrust::Envelope));
+        }
     }
 
     #[test]

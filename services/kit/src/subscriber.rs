@@ -13,7 +13,7 @@ use async_nats::jetstream::consumer::{Consumer, pull};
 use async_nats::jetstream::{AckKind, Message};
 use futures::{FutureExt, StreamExt};
 use opentelemetry::KeyValue;
-use prost_reflect::DescriptorPool;
+use prost_reflect::{DescriptorPool, DynamicMessage};
 use proto::common::v1 as security;
 use tonic::Code;
 use tracing::Instrument;
@@ -37,6 +37,11 @@ const BATCH: usize = 500;
 const MAX_FAILURES: u32 = 8;
 /// Failing events that are counted; with more, something else is wrong, and the counts begin anew.
 const COUNTED: usize = 4_096;
+
+/// Characters of a text of the publisher's that are put on record.
+const QUOTED: usize = 512;
+/// Bytes of a subject under which an event is set aside; the contract's own are shorter than 128.
+const LONGEST_SUBJECT: usize = 1_024;
 
 /// What a service hears: one durable consumer.
 #[derive(Clone, Copy, Debug)]
@@ -175,13 +180,12 @@ impl Consuming {
             message.headers.as_ref(),
             message.payload.clone(),
         )?;
-        if self
+        let message_type = self
             .contract
             .get_message_by_name(&event.type_name)
-            .is_none()
-        {
-            return Err(Distrust::Type);
-        }
+            .ok_or(Distrust::Type)?;
+        // Here, and not where a service first looks: whoever records what it does not understand would keep it.
+        DynamicMessage::decode(message_type, event.body.clone()).map_err(|_| Distrust::Body)?;
         Ok(event)
     }
 
@@ -312,7 +316,7 @@ impl Consuming {
                 .headers
                 .as_ref()
                 .and_then(|headers| headers.get(name))
-                .map(|v| v.as_str().to_owned())
+                .map(|value| quoted(value.as_str()))
                 .unwrap_or_default()
         };
         let (reason, severity) = match distrust {
@@ -341,7 +345,7 @@ impl Consuming {
             severity: severity.into(),
             reason: reason.into(),
             consumer: self.service.to_owned(),
-            subject: message.subject.to_string(),
+            subject: quoted(&message.subject),
             event_id: header("ce-id"),
             event_type: header("ce-type"),
             event_source: header("ce-source"),
@@ -367,12 +371,9 @@ impl Consuming {
                 headers.append(name.as_str(), value.as_str());
             }
         }
-        headers.insert(
-            "dead-letter-reason",
-            reason.replace(['\r', '\n'], " ").as_str(),
-        );
+        headers.insert("dead-letter-reason", quoted(reason).as_str());
         headers.insert("dead-letter-consumer", self.subscription.durable);
-        let subject = format!("dead_letter.{}.{}", self.service, message.subject);
+        let subject = dead_letter_subject(self.service, &message.subject);
         match self
             .bus
             .request(subject, headers, message.payload.clone())
@@ -397,6 +398,22 @@ impl Consuming {
     }
 }
 
+/// Text of whoever published an event, fit for a record: bounded, and without what ends a line or a text.
+fn quoted(text: &str) -> String {
+    let visible = text.chars().map(|c| if c.is_control() { '_' } else { c });
+    visible.take(QUOTED).collect()
+}
+
+/// Where a message is set aside. A subject that is as long as a line of the broker's protocol may be does not fit
+/// into a longer one: the broker would end the connection.
+fn dead_letter_subject(service: &str, subject: &str) -> String {
+    if subject.len() <= LONGEST_SUBJECT {
+        format!("dead_letter.{service}.{subject}")
+    } else {
+        format!("dead_letter.{service}.overlong")
+    }
+}
+
 /// How often the broker has delivered a message, this time included.
 fn deliveries(message: &Message) -> i64 {
     message.info().map_or(1, |info| info.delivered)
@@ -405,4 +422,29 @@ fn deliveries(message: &Message) -> i64 {
 /// Whether the same event may well be applied a little later: the fault is not the event's.
 fn is_transient(failure: &(dyn ServiceError + 'static)) -> bool {
     matches!(failure.verdict().code(), Code::Unavailable | Code::Aborted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_publisher_wrote_is_put_on_record_bounded_and_on_one_line() {
+        assert_eq!(quoted("catalyst/\0x\r\n"), "catalyst/_x__");
+        assert_eq!(quoted(&"ä".repeat(10_000)).chars().count(), QUOTED);
+    }
+
+    #[test]
+    fn a_message_is_set_aside_under_its_subject_unless_that_is_overlong() {
+        let subject = "catalyst.0190.projects.project_created";
+        assert_eq!(
+            dead_letter_subject("audit", subject),
+            "dead_letter.audit.catalyst.0190.projects.project_created"
+        );
+        let overlong = format!("catalyst.{}.projects.x", "a".repeat(4_000));
+        assert_eq!(
+            dead_letter_subject("audit", &overlong),
+            "dead_letter.audit.overlong"
+        );
+    }
 }

@@ -2,6 +2,8 @@
 
 mod credentials;
 mod doctor;
+mod forged;
 mod lone;
 mod matrix;
+mod raw;
 mod subscribers;
