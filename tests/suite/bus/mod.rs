@@ -1,6 +1,7 @@
 //! The bus: what every user may do on it is tried on real servers, and so is what must come of those who do more.
 
 mod credentials;
+mod dead_letters;
 mod doctor;
 mod forged;
 mod lone;

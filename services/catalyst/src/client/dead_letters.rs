@@ -173,19 +173,22 @@ async fn replay(connection: &Connection, message: StreamMessage) -> anyhow::Resu
     }
 }
 
-/// `dead_letter.audit.catalyst.<tenant>.projects.project_created` was `ingest.<tenant>.projects.project_created`.
+/// `dead_letter.audit.catalyst.<tenant>.projects.project_created` was `ingest.<tenant>.projects.project_created`,
+/// and `dead_letter.audit.security.<tenant>.rate_limited` was `ingest_security.<tenant>.rate_limited`.
 fn first_subject(subject: &str) -> anyhow::Result<String> {
-    let domain = events::Stream::Domain;
     let mut words = subject.splitn(4, '.');
-    match (words.next(), words.next(), words.next(), words.next()) {
-        (Some("dead_letter"), Some(_), Some(word), Some(rest)) if word == domain.heard() => {
-            Ok(format!("{}.{rest}", domain.ingest()))
+    if let (Some("dead_letter"), Some(_), Some(heard), Some(rest)) =
+        (words.next(), words.next(), words.next(), words.next())
+    {
+        let streams = [events::Stream::Domain, events::Stream::Security];
+        if let Some(stream) = streams.iter().find(|stream| stream.heard() == heard) {
+            return Ok(format!("{}.{rest}", stream.ingest()));
         }
-        _ => Err(Usage::new(format!(
-            "{subject} is no domain event: only those can be replayed"
-        ))
-        .into()),
     }
+    Err(Usage::new(format!(
+        "{subject} is no event of a stream: it cannot be published again"
+    ))
+    .into())
 }
 
 #[cfg(test)]
@@ -198,7 +201,11 @@ mod tests {
             first_subject("dead_letter.audit.catalyst.0190.projects.project_created").unwrap(),
             "ingest.0190.projects.project_created"
         );
-        assert!(first_subject("dead_letter.audit.security.0190.rate_limited").is_err());
+        assert_eq!(
+            first_subject("dead_letter.audit.security.0190.rate_limited").unwrap(),
+            "ingest_security.0190.rate_limited"
+        );
+        assert!(first_subject("dead_letter.audit.overlong").is_err());
         assert!(first_subject("catalyst.0190.projects.project_created").is_err());
     }
 }
