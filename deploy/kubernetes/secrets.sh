@@ -20,7 +20,8 @@ for service in tenants consultants projects time-entries audit; do
     role=${service//-/_}
     files=("postgres/${role}_app" "postgres/${role}_relay" "nats/credentials/$service.creds" "workload/$service.pem" page-token.key)
     if [[ $service == audit ]]; then
-        files+=(postgres/audit_operator alert-webhook.secret nats/credentials/audit-checkpoint.creds audit/checkpoint.pem)
+        files+=(postgres/audit_operator alert-webhook.secret nats/credentials/auth-watch.creds)
+        files+=(nats/credentials/audit-checkpoint.creds audit/checkpoint.pem)
     fi
     secret "$service" "${files[@]}"
 done

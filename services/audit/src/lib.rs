@@ -196,6 +196,7 @@ pub async fn build(
     let rules = rulebook.listen();
     let limits = settings.flood_limits();
     let recorder = Recorder::new(rules.clone(), limits);
+    kit.watch_broker();
     let exempt = ExemptDb::new(
         &kit.database,
         OPERATOR,

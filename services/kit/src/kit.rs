@@ -8,12 +8,14 @@ use proto::common::v1::{
 use tonic::{Request, Status};
 
 use crate::Error;
+use crate::broker_watch;
 use crate::bus::Bus;
-use crate::ctx::{Clock, Ctx};
+use crate::ctx::{Actor, Clock, Ctx};
 use crate::db::Db;
 use crate::directory::Directory;
 use crate::error::{ServiceError, Verdict, chain};
 use crate::gate::{self, Gate};
+use crate::ids::TenantId;
 use crate::page::Pages;
 use crate::permission::Permission;
 use crate::security::SecurityLog;
@@ -44,6 +46,7 @@ pub struct Kit {
     pub nats: NatsSettings,
     /// Where this process serves gRPC.
     pub address: SocketAddr,
+    pub(crate) nats: NatsSettings,
     pub(crate) draining: tokio_util::sync::CancellationToken,
     pub(crate) gate: Gate,
     pub(crate) security: SecurityLog,
@@ -134,6 +137,19 @@ impl Kit {
             method: ctx.method().to_owned(),
         };
         self.on_record(ctx, &miss).await
+    }
+
+    /// Puts connections that the broker refuses on record from now on; one service of a deployment does.
+    pub fn watch_broker(&self) {
+        let watching =
+            broker_watch::run(self.nats.clone(), self.security.clone(), self.tasks.clone());
+        self.tasks.spawn(watching);
+    }
+
+    /// The context of a task of the service `name` over the platform's own rows. No firm's are within its reach.
+    pub fn platform(&self, name: &str) -> Ctx {
+        let actor = Actor::Service(name.to_owned());
+        Ctx::of_event(TenantId::PLATFORM, actor, self.clock.clone())
     }
 
     /// Resolves when the process begins to stop; open streams end with it, or the drain would wait for them.

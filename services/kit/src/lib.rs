@@ -27,6 +27,7 @@ pub mod events;
 pub mod outbox;
 mod relay;
 pub mod subscriber;
+mod broker_watch;
 pub mod bus;
 pub mod ledger;
 pub mod topology;

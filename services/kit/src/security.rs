@@ -241,7 +241,9 @@ impl Unverified {
     fn severity(self) -> Severity {
         match self {
             Self::Token(
-                AuthenticationFailure::BadSignature | AuthenticationFailure::UnknownKey,
+                AuthenticationFailure::BadSignature
+                | AuthenticationFailure::UnknownKey
+                | AuthenticationFailure::Broker,
             ) => Severity::Medium,
             // Mistakes of honest clients as well.
             Self::Token(_)

@@ -15,6 +15,7 @@ const HARD_STOP: u64 = 15;
 /// The keys that every service mounts beside those that carry its own name.
 const SHARED_KEYS: &[&str] = &["page-token.key"];
 const AUDIT_KEYS: &[&str] = &[
+    "auth-watch.creds",
     "audit_operator",
     "alert-webhook.secret",
     "audit-checkpoint.creds",

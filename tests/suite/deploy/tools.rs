@@ -140,6 +140,7 @@ impl Keys {
             "nats/credentials/migrator.creds".to_owned(),
             "nats/credentials/operator.creds".to_owned(),
             "nats/credentials/sys.creds".to_owned(),
+            "nats/credentials/auth-watch.creds".to_owned(),
             "workload/jwks.json".to_owned(),
             "issuer.json".to_owned(),
             "page-token.key".to_owned(),

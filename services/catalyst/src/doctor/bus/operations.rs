@@ -359,7 +359,12 @@ fn checkpoints(all: &mut Vec<Operation>) {
     say(all, &PUBLISH, &[], &more);
     hear(all, &EVENTS, &[], CHECKPOINTS.subject);
     let readers = [CHECKPOINTS.user, OPERATOR, MIGRATOR];
-    say(all, &READ, &readers, &format!("$JS.API.STREAM.INFO.{stream}"));
+    say(
+        all,
+        &READ,
+        &readers,
+        &format!("$JS.API.STREAM.INFO.{stream}"),
+    );
     let by_sequence = format!("$JS.API.STREAM.MSG.GET.{stream}");
     say(all, &READ, &[CHECKPOINTS.user, MIGRATOR], &by_sequence);
     for reading in ["CREATE", "MSG.NEXT", "DELETE"] {
