@@ -35,7 +35,11 @@ impl Writer {
         Self { bus }
     }
 
-    async fn write_all(&self, entries: Vec<TenantDirectoryEntry>) -> Result<(), kit::Error> {
+    /// Writes those that are newer than what the bucket holds.
+    pub(crate) async fn write_all(
+        &self,
+        entries: Vec<TenantDirectoryEntry>,
+    ) -> Result<(), kit::Error> {
         let bucket = self
             .bus
             .jetstream()

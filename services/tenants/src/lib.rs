@@ -5,7 +5,7 @@
 //! with the firm as the aggregate. Nothing here is under a firm's own id, and no firm hears of another.
 //!
 //! Emits `TenantCreated`, `TenantSuspended` and `TenantResumed`, and hears all three itself: its subscriber writes
-//! the tenant directory, from which every service learns whom to refuse.
+//! the tenant directory, from which every service learns whom to refuse. What that lacks is written from the rows.
 
 mod directory;
 mod error;
@@ -13,6 +13,7 @@ mod events;
 mod grpc;
 mod operations;
 pub mod permissions;
+mod refill;
 mod store;
 pub mod tenant;
 
@@ -21,7 +22,7 @@ use std::sync::Arc;
 use kit::events::Stream;
 use kit::host::{App, Definition, StartError};
 use kit::kit::Kit;
-use kit::subscriber::Subscription;
+use kit::subscriber::{Subscriber, Subscription};
 use proto::tenants::v1::tenant_service_server::TenantServiceServer;
 
 /// The durable that feeds the tenant directory.
@@ -50,8 +51,10 @@ pub const DEFINITION: Definition = Definition {
 /// Wires the service.
 pub fn build(kit: Kit) -> Result<App, StartError> {
     let mut app = App::default();
-    let directory = directory::Writer::new(kit.bus.clone());
-    app.subscribers.push((DURABLE, Arc::new(directory)));
+    let directory = Arc::new(directory::Writer::new(kit.bus.clone()));
+    app.subscribers
+        .push((DURABLE, Arc::clone(&directory) as Arc<dyn Subscriber>));
+    kit.tasks.spawn(refill::run(kit.clone(), directory));
     app.routes
         .add_service(TenantServiceServer::new(grpc::Service { kit }));
     Ok(app)

@@ -2,6 +2,7 @@
 
 mod credentials;
 mod dead_letters;
+mod directory;
 mod doctor;
 mod forged;
 mod lone;
