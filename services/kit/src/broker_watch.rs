@@ -11,7 +11,7 @@ use proto::common::v1::AuthenticationFailure;
 use serde::Deserialize;
 
 use crate::bus::Bus;
-use crate::security::SecurityLog;
+use crate::security::{SecurityLog, Unverified};
 use crate::settings::NatsSettings;
 use crate::tasks::Tasks;
 
@@ -57,7 +57,10 @@ async fn hear(settings: &NatsSettings, security: &SecurityLog) -> Result<(), asy
     let bus = Bus::connect(settings, USER).await?;
     let mut refusals = bus.share(REFUSALS.to_owned(), USER.to_owned()).await?;
     while let Some(message) = refusals.next().await {
-        security.count_unverified(source(&message.payload), AuthenticationFailure::Broker);
+        security.count_unverified(
+            source(&message.payload),
+            Unverified::Token(AuthenticationFailure::Broker),
+        );
     }
     Ok(())
 }

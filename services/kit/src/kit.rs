@@ -46,7 +46,6 @@ pub struct Kit {
     pub nats: NatsSettings,
     /// Where this process serves gRPC.
     pub address: SocketAddr,
-    pub(crate) nats: NatsSettings,
     pub(crate) draining: tokio_util::sync::CancellationToken,
     pub(crate) gate: Gate,
     pub(crate) security: SecurityLog,

@@ -60,8 +60,9 @@ async fn tokens_of_another_key_and_unknown_methods_alert_the_operator_by_their_s
     for _ in 0..25 {
         let refused = forged
             .audit()
-            .list_records(pb::ListRecordsRequest::default());
-        refused.await.expect_err("refused");
+            .list_records(pb::ListRecordsRequest::default())
+            .await;
+        refused.expect_err("refused");
         probe(
             &forged,
             "catalyst.projects.v1.ProjectService/Steal",

@@ -1,8 +1,8 @@
 //! What SQL can do beside plain statements, as the role that serves: no form of it leaves the tenant's rows.
 
-use harness::{Firm, world};
+use harness::Firm;
 use kit::TenantId;
-use sqlx::{AssertSqlSafe, Connection as _, Executor as _, Row as _};
+use sqlx::{AssertSqlSafe, Connection as _, Row as _};
 
 use super::tables::{administrator, as_tenant, serving, tenant_tables, touched};
 
