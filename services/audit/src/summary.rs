@@ -64,30 +64,6 @@ fn refusal(type_name: &str, body: &Bytes) -> Option<String> {
             let problem = word(event.problem().as_str_name(), "TENANT_METADATA_PROBLEM_");
             format!("A call of {} had {problem} tenant metadata.", event.method)
         }
-        security::AuthenticationFailed::NAME => {
-            let event: security::AuthenticationFailed = decode(body)?;
-            let failure = word(event.failure().as_str_name(), "AUTHENTICATION_FAILURE_");
-            format!(
-                "{} from one address, for their token: {failure}.",
-                calls(event.count)
-            )
-        }
-        security::ProtocolAbused::NAME => {
-            let event: security::ProtocolAbused = decode(body)?;
-            let abuse = word(event.abuse().as_str_name(), "PROTOCOL_ABUSE_");
-            let times = if event.count == 1 { "time" } else { "times" };
-            format!(
-                "One address broke the rules of the transport, {} {times}: {abuse}.",
-                event.count
-            )
-        }
-        security::UnknownMethodCalled::NAME => {
-            let event: security::UnknownMethodCalled = decode(body)?;
-            format!(
-                "{} from one address, for a method that is not served.",
-                calls(event.count)
-            )
-        }
         security::PermissionDenied::NAME => {
             let event: security::PermissionDenied = decode(body)?;
             format!(
@@ -178,6 +154,37 @@ fn refusal(type_name: &str, body: &Bytes) -> Option<String> {
                     "A caller of another tenant named this {kind} and was told that it does not exist."
                 ),
             }
+        }
+        _ => return refusal_of_a_source(message, body),
+    })
+}
+
+/// What was refused before anyone was verified: only an address stands behind it.
+fn refusal_of_a_source(message: &str, body: &Bytes) -> Option<String> {
+    Some(match message {
+        security::AuthenticationFailed::NAME => {
+            let event: security::AuthenticationFailed = decode(body)?;
+            let failure = word(event.failure().as_str_name(), "AUTHENTICATION_FAILURE_");
+            format!(
+                "{} from one address, for their token: {failure}.",
+                calls(event.count)
+            )
+        }
+        security::ProtocolAbused::NAME => {
+            let event: security::ProtocolAbused = decode(body)?;
+            let abuse = word(event.abuse().as_str_name(), "PROTOCOL_ABUSE_");
+            let times = if event.count == 1 { "time" } else { "times" };
+            format!(
+                "One address broke the rules of the transport, {} {times}: {abuse}.",
+                event.count
+            )
+        }
+        security::UnknownMethodCalled::NAME => {
+            let event: security::UnknownMethodCalled = decode(body)?;
+            format!(
+                "{} from one address, for a method that is not served.",
+                calls(event.count)
+            )
         }
         _ => return None,
     })

@@ -54,10 +54,6 @@ pub(crate) struct Place(Arc<Mutex<Option<OwnedSemaphorePermit>>>);
 
 impl Place {
     /// Takes a place, or says that there is none.
-    #[expect(
-        clippy::result_large_err,
-        reason = "the status is what the caller gets"
-    )]
     pub(crate) fn take(&self, capacity: &Capacity) -> Result<(), Status> {
         let permit = Arc::clone(&capacity.calls)
             .try_acquire_owned()
@@ -123,10 +119,6 @@ impl Arriving {
         }
     }
 
-    #[expect(
-        clippy::result_large_err,
-        reason = "the status is what the caller gets"
-    )]
     fn look(&mut self, mut bytes: &[u8]) -> Result<(), Status> {
         while let Some(seen) = self.messages.next(&mut bytes) {
             match seen {

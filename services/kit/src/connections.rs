@@ -25,6 +25,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use proto::common::v1::ProtocolAbuse;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 use tonic::transport::server::Connected;
 use tower::{Service, ServiceExt};
@@ -52,16 +53,16 @@ const LOOK: Duration = Duration::from_secs(1);
 /// Serves connections until told to stop.
 #[derive(Clone)]
 pub(crate) struct Connections {
-    pub(crate) settings: ConnectionSettings,
+    settings: ConnectionSettings,
     pub(crate) reports: Reports,
-    pub(crate) tasks: Tasks,
-    pub(crate) stop: tokio_util::sync::CancellationToken,
-    pub(crate) open: Arc<Open>,
+    tasks: Tasks,
+    stop: CancellationToken,
+    open: Arc<Open>,
 }
 
 /// The open connections by their peers.
 #[derive(Debug, Default)]
-pub(crate) struct Open(Mutex<HashMap<Option<IpAddr>, usize>>);
+struct Open(Mutex<HashMap<Option<IpAddr>, usize>>);
 
 /// One of the open connections.
 struct Admitted {
@@ -104,6 +105,21 @@ impl Drop for Admitted {
 }
 
 impl Connections {
+    pub(crate) fn new(
+        settings: &ConnectionSettings,
+        reports: Reports,
+        tasks: Tasks,
+        stop: CancellationToken,
+    ) -> Self {
+        Self {
+            settings: settings.clone(),
+            reports,
+            tasks,
+            stop,
+            open: Arc::default(),
+        }
+    }
+
     /// Accepts and serves until the order to stop; what is open then is drained in tasks of its own.
     pub(crate) async fn serve<I, IO, S>(self, incoming: I, service: S)
     where
@@ -215,6 +231,7 @@ impl Connections {
             }
         };
         if let Some(abuse) = abuse {
+            tracing::debug!(peer.address = ?admitted.peer, peer.abuse = abuse.as_str_name(), "a connection was ended");
             self.reports.abuse(admitted.peer, abuse);
         }
         drop(admitted);

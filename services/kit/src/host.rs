@@ -231,13 +231,8 @@ impl Host {
         if settings.listen.reflection {
             routes = add_reflection(routes);
         }
-        let connections = Connections {
-            settings: settings.listen.connections.clone(),
-            reports,
-            tasks: host.servers.clone(),
-            stop: host.stop_servers.clone(),
-            open: Arc::default(),
-        };
+        let (tasks, stop) = (host.servers.clone(), host.stop_servers.clone());
+        let connections = Connections::new(&settings.listen.connections, reports, tasks, stop);
         host.serve(
             listener,
             admin_listener,

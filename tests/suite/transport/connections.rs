@@ -8,7 +8,7 @@ use proto::consultants::v1 as pb;
 
 use super::frames::{DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, Peer, call, frame, message};
 use super::served::{Beside, Served};
-use super::whole;
+use super::{note, whole};
 
 const GET: &str = "catalyst.consultants.v1.ConsultantService/GetConsultant";
 
@@ -108,10 +108,11 @@ async fn one_address_cannot_hold_every_connection() {
         }
     }
     let grown = served.memory().saturating_sub(before);
-    eprintln!(
+    note(&format!(
         "{} held, {refused} refused, memory grown by {grown} KiB",
         held.len()
-    );
+    ));
+
     assert_eq!(held.len(), most);
     assert!(grown < 64 * 1024, "grown by {grown} KiB");
     beside.was_served().await;

@@ -61,7 +61,7 @@ impl Peer {
         Ok(Self {
             stream: socket.connect(server).await?,
             read: Vec::new(),
-            answers: true,
+            answers: false,
         })
     }
 
@@ -76,6 +76,7 @@ impl Peer {
         let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
         bytes.extend(frame(SETTINGS, 0, 0, &payload));
         peer.send(&bytes).await.expect("begun");
+        peer.answers = true;
         peer
     }
 
@@ -104,14 +105,12 @@ impl Peer {
                 }
                 return Ok(Some(frame));
             }
-            let mut buffer = [0; 16 * 1024];
-            let Ok(read) = tokio::time::timeout_at(until, self.stream.read(&mut buffer)).await
-            else {
+            let read = self.stream.read_buf(&mut self.read);
+            let Ok(read) = tokio::time::timeout_at(until, read).await else {
                 return Ok(None);
             };
-            match read? {
-                0 => return Err(std::io::ErrorKind::UnexpectedEof.into()),
-                count => self.read.extend(&buffer[..count]),
+            if read? == 0 {
+                return Err(std::io::ErrorKind::UnexpectedEof.into());
             }
         }
     }

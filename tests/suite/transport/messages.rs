@@ -39,7 +39,7 @@ async fn a_message_of_a_byte_above_the_limit_is_too_large_for_every_method() {
 async fn what_is_not_a_message_is_an_invalid_argument_for_every_method() {
     let firm = Firm::new("Malformed").await;
     // Two hundred groups of an unknown field in each other; and a length beyond the end.
-    let deep: Vec<u8> = [vec![0xfb, 0x7f].repeat(200), vec![0xfc, 0x7f].repeat(200)].concat();
+    let deep: Vec<u8> = [[0xfb, 0x7f].repeat(200), [0xfc, 0x7f].repeat(200)].concat();
     for method in methods() {
         for (what, bytes) in [("deep", deep.clone()), ("cut", vec![0xfa, 0x7f, 9])] {
             let expected = (Code::InvalidArgument, "MESSAGE_MALFORMED".to_owned());

@@ -21,3 +21,12 @@ fn whole(count: usize) -> usize {
         count / 10
     }
 }
+
+/// Tells a figure to the one who runs the tests with `--nocapture`.
+#[expect(
+    clippy::print_stderr,
+    reason = "figures are for people, not for asserts"
+)]
+fn note(figure: &str) {
+    eprintln!("{figure}");
+}
