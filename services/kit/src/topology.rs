@@ -114,6 +114,7 @@ fn ledger_stream(ledger: LedgerName, replicas: usize) -> Config {
         name: ledger.stream.to_owned(),
         description: Some("entries that are never changed, each after the last".to_owned()),
         subjects: vec![ledger.subject.to_owned()],
+        duplicate_window: DUPLICATE_WINDOW,
         storage: StorageType::File,
         num_replicas: replicas,
         deny_delete: true,

@@ -78,7 +78,7 @@ async fn one_subject_too_many_and_one_too_few_are_found_by_their_rules() {
     more.extend(["ingest.*.consultants.*", "$JS.API.STREAM.PURGE.CATALYST"]);
     lone.widen("consultants", &publishing(&more), &own);
     let found = attest(&lone.settings).await.expect("the doctor looks");
-    let told: Vec<_> = found.iter().map(|finding| finding.to_string()).collect();
+    let told: Vec<_> = found.iter().map(ToString::to_string).collect();
     assert_eq!(told.len(), 1, "{told:?}");
     assert!(
         told[0].contains("nats-user-may-administer-streams"),

@@ -52,167 +52,148 @@ fn envelope(tenant: &str) -> Vec<(&'static str, String)> {
     ]
 }
 
-/// A forgery: what is wrong with the envelope or the body, and what must be said of it.
+/// What a forger changes of a sound envelope.
+enum Change {
+    Nothing,
+    Set(&'static str, String),
+    Before(&'static str, String),
+    After(&'static str, String),
+    Braces(&'static str),
+    Without(&'static str),
+}
+
+impl Change {
+    fn apply(&self, headers: &mut Vec<(&'static str, String)>) {
+        let of = |headers: &mut Vec<(&'static str, String)>, name: &str| {
+            let found = headers.iter().position(|(key, _)| *key == name);
+            found.expect("the envelope has it")
+        };
+        match self {
+            Self::Nothing => {}
+            Self::Set(name, value) => {
+                let place = of(headers, name);
+                headers[place].1.clone_from(value);
+            }
+            Self::Before(name, value) => headers.insert(0, (name, value.clone())),
+            Self::After(name, value) => headers.push((name, value.clone())),
+            Self::Braces(name) => {
+                let place = of(headers, name);
+                headers[place].1 = format!("{{{}}}", headers[place].1);
+            }
+            Self::Without(name) => {
+                let place = of(headers, name);
+                headers.remove(place);
+            }
+        }
+    }
+}
+
+/// A message, and what must be said of it.
 struct Forgery {
     what: String,
+    tenant: String,
     event: &'static str,
     headers: Vec<(&'static str, String)>,
     body: &'static [u8],
     reason: Reason,
 }
 
-fn forgeries(tenant: &dyn Fn() -> String) -> Vec<(String, Forgery)> {
-    let other = TenantId::PLATFORM.to_string();
-    let mut all = Vec::new();
-    let mut add =
-        |what: &str, event, reason, body, change: &dyn Fn(&mut Vec<(&'static str, String)>)| {
-            let tenant = tenant();
-            let mut headers = envelope(&tenant);
-            change(&mut headers);
-            let what = what.to_owned();
-            all.push((
-                tenant,
-                Forgery {
-                    what,
-                    event,
-                    headers,
-                    body,
-                    reason,
-                },
-            ));
-        };
-    let set = |name: &'static str, value: &str| {
-        let value = value.to_owned();
-        move |headers: &mut Vec<(&'static str, String)>| {
-            for (_, old) in headers.iter_mut().filter(|(key, _)| *key == name) {
-                old.clone_from(&value);
-            }
+impl Forgery {
+    /// A creation of a tenant that nobody else names.
+    fn new(what: &str, reason: Reason, change: &Change) -> Self {
+        let tenant = new_id();
+        let mut headers = envelope(&tenant);
+        change.apply(&mut headers);
+        Self {
+            what: what.to_owned(),
+            tenant,
+            event: CREATED,
+            headers,
+            body: b"",
+            reason,
         }
-    };
-    add(
-        "another tenant",
-        CREATED,
-        Reason::TenantDisagrees,
-        b"",
-        &set("ce-tenantid", &other),
-    );
-    add(
-        "another source",
-        CREATED,
-        Reason::SourceDisagrees,
-        b"",
-        &set("ce-source", "catalyst/consultants"),
-    );
-    add(
-        "no source of ours",
-        CREATED,
-        Reason::SourceDisagrees,
-        b"",
-        &set("ce-source", "elsewhere"),
-    );
-    add(
-        "another type",
-        CREATED,
-        Reason::TypeDisagrees,
-        b"",
-        &set("ce-type", "catalyst.projects.v1.ProjectArchived"),
-    );
-    add(
-        "no type of ours",
-        CREATED,
-        Reason::TypeDisagrees,
-        b"",
-        &set("ce-type", "google.protobuf.Any"),
-    );
-    add(
-        "an unknown type",
-        "project_exploded",
-        Reason::TypeDisagrees,
-        b"",
-        &set("ce-type", "catalyst.projects.v1.ProjectExploded"),
-    );
-    add(
-        "a body that does not decode",
-        CREATED,
-        Reason::BodyInvalid,
-        b"\xff\xff\xff",
-        &|_| {},
-    );
-    add(
-        "a type of 50,000 letters",
-        CREATED,
-        Reason::TypeDisagrees,
-        b"",
-        &set("ce-type", &"x".repeat(50_000)),
-    );
-    add(
-        "two tenants, the own first",
-        CREATED,
-        Reason::EnvelopeInvalid,
-        b"",
-        &|headers| {
-            headers.push(("ce-tenantid", TenantId::PLATFORM.to_string()));
-        },
-    );
-    add(
-        "two tenants, the own last",
-        CREATED,
-        Reason::EnvelopeInvalid,
-        b"",
-        &|headers| {
-            headers.insert(0, ("ce-tenantid", TenantId::PLATFORM.to_string()));
-        },
-    );
-    add(
-        "a tenant in another spelling",
-        CREATED,
-        Reason::EnvelopeInvalid,
-        b"",
-        &|headers| {
-            headers.push(("Ce-TenantId", TenantId::PLATFORM.to_string()));
-        },
-    );
-    add(
-        "a tenant in braces",
-        CREATED,
-        Reason::EnvelopeInvalid,
-        b"",
-        &|headers| {
-            for (_, value) in headers
-                .iter_mut()
-                .filter(|(name, _)| *name == "ce-tenantid")
-            {
-                *value = format!("{{{value}}}");
-            }
-        },
-    );
-    add(
-        "no number",
-        CREATED,
-        Reason::EnvelopeInvalid,
-        b"",
-        &set("ce-sequence", "first"),
-    );
-    add(
-        "no time",
-        CREATED,
-        Reason::EnvelopeInvalid,
-        b"",
-        &set("ce-time", "yesterday"),
-    );
-    add(
-        "text that ends",
-        CREATED,
-        Reason::EnvelopeInvalid,
-        b"",
-        &set("ce-authid", "kim\0"),
-    );
-    for (name, _) in envelope("") {
-        let without =
-            |headers: &mut Vec<(&'static str, String)>| headers.retain(|(key, _)| *key != name);
-        let reason = Reason::EnvelopeInvalid;
-        add(&format!("no {name}"), CREATED, reason, b"", &without);
     }
+}
+
+fn forgeries() -> Vec<Forgery> {
+    use Change::{After, Before, Braces, Nothing, Set, Without};
+    use Reason::{BodyInvalid, EnvelopeInvalid, SourceDisagrees, TenantDisagrees, TypeDisagrees};
+    let other = || TenantId::PLATFORM.to_string();
+    let set = |name, value: &str| Set(name, value.to_owned());
+    let cases = [
+        (
+            "another tenant",
+            TenantDisagrees,
+            Set("ce-tenantid", other()),
+        ),
+        (
+            "another source",
+            SourceDisagrees,
+            set("ce-source", "catalyst/consultants"),
+        ),
+        (
+            "no source of ours",
+            SourceDisagrees,
+            set("ce-source", "elsewhere"),
+        ),
+        (
+            "another type",
+            TypeDisagrees,
+            set("ce-type", "catalyst.projects.v1.ProjectArchived"),
+        ),
+        (
+            "no type of ours",
+            TypeDisagrees,
+            set("ce-type", "google.protobuf.Any"),
+        ),
+        (
+            "a type of 50,000 letters",
+            TypeDisagrees,
+            Set("ce-type", "x".repeat(50_000)),
+        ),
+        (
+            "two tenants, the own first",
+            EnvelopeInvalid,
+            After("ce-tenantid", other()),
+        ),
+        (
+            "two tenants, the own last",
+            EnvelopeInvalid,
+            Before("ce-tenantid", other()),
+        ),
+        (
+            "a tenant in another spelling",
+            EnvelopeInvalid,
+            After("Ce-TenantId", other()),
+        ),
+        ("a tenant in braces", EnvelopeInvalid, Braces("ce-tenantid")),
+        (
+            "another version",
+            EnvelopeInvalid,
+            set("ce-specversion", "0.3"),
+        ),
+        ("no number", EnvelopeInvalid, set("ce-sequence", "first")),
+        ("no time", EnvelopeInvalid, set("ce-time", "yesterday")),
+        ("text that ends", EnvelopeInvalid, set("ce-authid", "kim\0")),
+    ];
+    let mut all: Vec<_> = cases
+        .iter()
+        .map(|(what, reason, change)| Forgery::new(what, *reason, change))
+        .collect();
+    all.extend(
+        envelope("")
+            .into_iter()
+            .map(|(name, _)| Forgery::new(&format!("no {name}"), EnvelopeInvalid, &Without(name))),
+    );
+    all.push(Forgery {
+        body: b"\xff\xff\xff",
+        ..Forgery::new("a body that does not decode", BodyInvalid, &Nothing)
+    });
+    let unknown = set("ce-type", "catalyst.projects.v1.ProjectExploded");
+    all.push(Forgery {
+        event: "project_exploded",
+        ..Forgery::new("an unknown type", TypeDisagrees, &unknown)
+    });
     all
 }
 
@@ -268,18 +249,18 @@ async fn is_set_aside(service: &str, subject: &str) -> bool {
 async fn every_forged_event_is_rejected_on_record_and_set_aside_by_every_consumer_that_gets_it() {
     let projects = connect("projects").await;
     let since = Clock::system().now();
-    let forgeries = forgeries(&new_id);
-    for (tenant, forgery) in &forgeries {
+    let forgeries = forgeries();
+    for forgery in &forgeries {
         let mut headers = HeaderMap::new();
         for (name, value) in &forgery.headers {
             headers.append(*name, value.as_str());
         }
-        let subject = format!("ingest.{tenant}.projects.{}", forgery.event);
+        let subject = format!("ingest.{}.projects.{}", forgery.tenant, forgery.event);
         let answer = publishes(&projects, subject, headers, forgery.body).await;
         assert!(!answer.contains("error"), "{}: {answer}", forgery.what);
     }
-    for (tenant, forgery) in &forgeries {
-        let heard = format!("catalyst.{tenant}.projects.{}", forgery.event);
+    for forgery in &forgeries {
+        let heard = format!("catalyst.{}.projects.{}", forgery.tenant, forgery.event);
         // Audit hears everything, time entries what is published of projects.
         let consumers: &[&str] = if forgery.event == CREATED {
             &["audit", "time-entries"]
