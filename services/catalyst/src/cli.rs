@@ -81,7 +81,7 @@ enum Command {
     #[command(subcommand)]
     Events(client::events::Command),
     /// The permission and the roles of every RPC.
-    Permissions,
+    Permissions(client::permissions::Options),
     /// Import time entries from a file.
     Import(import::run::ImportOptions),
 }
@@ -170,7 +170,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         }
         Command::Doctor(options) => doctor::run(options, &client).await,
         Command::Token(options) => options.run(&client, &out).await,
-        Command::Permissions => client::permissions::run(&out),
+        Command::Permissions(options) => client::permissions::run(&options, &out),
         Command::Tenants(command) => command.run(&client, &out).await,
         Command::Consultants(command) => command.run(&client, &out).await,
         Command::Clients(command) => command.run(&client, &out).await,
