@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Prints the Secrets and the ConfigMap of public keys that the base mounts, each service's own and nothing else:
+# Prints the Secrets and the ConfigMaps of public keys and authorities that the base mounts, each service's own and nothing else:
 #   deploy/kubernetes/secrets.sh keys | kubectl apply --filename -
 # The folder is the one that `catalyst keys --dir keys` made, with two files of the operator's beside:
 # issuer.json, the public keys of the token issuer (JWKS); database-admin-url, postgres://USER:PASSWORD@HOST:PORT/catalyst
-# of a role that may create roles. The development issuer that lies there too is trusted by nobody.
+# of a role that may create roles; and the folder authorities with services.crt, postgres.crt and nats.crt, by which the
+# certificates of each are verified. The development issuer that lies there too is trusted by nobody.
 set -euo pipefail
 keys=${1:?"name the folder that 'catalyst keys' made"}
 
@@ -29,3 +30,6 @@ secret migrate postgres/*_owner postgres/*_app postgres/*_relay postgres/audit_o
     nats/credentials/migrator.creds database-admin-url
 kubectl create configmap public-keys --namespace catalyst --dry-run=client --output yaml \
     --from-file=issuer.json --from-file=workload.json=workload/jwks.json
+echo '---'
+kubectl create configmap authorities --namespace catalyst --dry-run=client --output yaml \
+    --from-file=authorities/services.crt --from-file=authorities/postgres.crt --from-file=authorities/nats.crt

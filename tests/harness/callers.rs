@@ -46,6 +46,14 @@ pub fn token_with(tenant: TenantId, subject: &str, roles: &[&str]) -> String {
         .expect("the issuer signs")
 }
 
+/// A connection to the world from an address of the test's own.
+pub fn channel_from(source: std::net::IpAddr) -> Channel {
+    Endpoint::from_shared(world().url.clone())
+        .expect("the world's URL")
+        .local_address(Some(source))
+        .connect_lazy()
+}
+
 /// A workload token, signed with the service's own key.
 fn workload_token(service: &str, audience: &str, tenant: TenantId) -> String {
     let now = Clock::system().now().unix_timestamp();
@@ -100,6 +108,13 @@ impl Caller {
         }
     }
 
+    /// The same caller on another connection.
+    #[must_use]
+    pub fn over(mut self, channel: Channel) -> Self {
+        self.channel = channel;
+        self
+    }
+
     /// The same caller with this bearer token in place of its own.
     #[must_use]
     pub fn with_token(mut self, token: &str) -> Self {
@@ -123,13 +138,6 @@ impl Caller {
     pub fn with_bin(mut self, key: &'static str, value: &[u8]) -> Self {
         self.metadata
             .append_bin(key, MetadataValue::from_bytes(value));
-        self
-    }
-
-    /// The same caller over another connection.
-    #[must_use]
-    pub fn over(mut self, channel: Channel) -> Self {
-        self.channel = channel;
         self
     }
 

@@ -13,8 +13,11 @@
 mod alertmanager;
 mod callers;
 mod firm;
+mod host;
+mod issuer;
 mod probe;
 mod replica;
+mod refusals;
 mod wait;
 mod webhook;
 
@@ -32,9 +35,12 @@ use kit::host::Host;
 use kit::settings::{ListenSettings, Settings};
 
 pub use alertmanager::Alertmanager;
-pub use callers::{Caller, token_with, workload_token_of};
+pub use callers::{Caller, channel_from, token_with, workload_token_of};
 pub use firm::Firm;
+pub use host::{host, host_with, own_source, settings};
+pub use issuer::{Answer, JwksServer};
 pub use probe::{Probe, probe};
+pub use refusals::refusals_of;
 pub use replica::Replica;
 pub use wait::{eventually, within};
 pub use webhook::{Delivery, Webhook};
@@ -79,6 +85,8 @@ pub struct World {
     pub changing_rules: tokio::sync::Mutex<()>,
     /// What the services were started with.
     pub settings: Settings,
+    /// What single services were started with.
+    pub services: services::ServiceSettings,
     /// What the services log, unless it is shown to the one who runs the tests.
     pub log: Option<PathBuf>,
 }
@@ -215,6 +223,7 @@ async fn bring_up() -> anyhow::Result<(World, Deployment, Host)> {
         alert_rules,
         changing_rules: tokio::sync::Mutex::new(()),
         settings,
+        services: service_settings,
         log,
     };
     Ok((world, deployment, host))

@@ -2,7 +2,7 @@
 
 use std::num::NonZeroU32;
 
-use catalyst::services::{self, ServiceSettings};
+use catalyst::services;
 use kit::ctx::Clock;
 use kit::host::Host;
 
@@ -22,7 +22,7 @@ impl Replica {
         settings.listen.tenant_calls_per_second = per_second;
         // The server of the tests has no room for a second process of full size.
         settings.database.database_max_connections = 2;
-        let mut services = services::all(&ServiceSettings::default());
+        let mut services = services::all(&world().services);
         for (definition, _) in &mut services {
             definition.subscriptions = &[];
         }

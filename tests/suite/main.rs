@@ -21,3 +21,4 @@ mod projects;
 mod tidy;
 mod time_entries;
 mod transport;
+mod wires;

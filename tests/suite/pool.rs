@@ -16,6 +16,7 @@ fn settings(connections: u32) -> DatabaseSettings {
         database_url: world().database_url.clone(),
         database_password_dir: world().password_dir.clone(),
         database_max_connections: connections,
+        database_ca_file: None,
     }
 }
 

@@ -10,6 +10,7 @@ use kit::host::StartError;
 use kit::settings::{
     DatabaseSettings, LogFormat, NatsSettings, Settings, SettingsError, TelemetrySettings,
 };
+use kit::wire::Plaintext;
 
 use crate::client::{self, ClientOptions};
 use crate::keys::Keys;
@@ -41,7 +42,7 @@ enum Command {
     /// Start everything on this machine: PostgreSQL, NATS and all services, with two demo tenants.
     Up(up::UpOptions),
     /// Run services of a deployment, configured by the environment: names, or `all`.
-    Serve(ServeOptions),
+    Serve(Box<ServeOptions>),
     /// Bring the database and the broker of a deployment up to date.
     Migrate(MigrateOptions),
     /// Make the secrets of a deployment that are missing in a folder.
@@ -111,6 +112,8 @@ struct MigrateOptions {
     database: DatabaseSettings,
     #[command(flatten)]
     nats: NatsSettings,
+    #[command(flatten)]
+    plaintext: Plaintext,
 }
 
 /// Runs the program.
@@ -153,7 +156,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
     let out = client.output();
     match command {
         Command::Up(options) => up::run(options, &client.data_dir()?).await,
-        Command::Serve(options) => run_services(options).await,
+        Command::Serve(options) => run_services(*options).await,
         Command::Migrate(options) => migrate(options).await,
         Command::Keys { dir } => {
             Keys::load_or_create(&dir, &services::ALL)?;
@@ -199,10 +202,18 @@ async fn run_services(options: ServeOptions) -> anyhow::Result<()> {
             SettingsError::new("serve", format!("{name} is no service: name tenants, consultants, projects, time-entries, audit, or all"))
         })?);
     }
+    let plaintext = options.settings.wire.plaintext;
+    if let Some(endpoint) = &options.telemetry.otlp_endpoint {
+        plaintext.check_url("CATALYST_OTLP_ENDPOINT", endpoint)?;
+    }
     serve::run(&options.settings, &options.telemetry, chosen).await
 }
 
 async fn migrate(options: MigrateOptions) -> anyhow::Result<()> {
+    let plaintext = options.plaintext;
+    plaintext.check_database_url("CATALYST_DATABASE_ADMIN_URL", &options.database_admin_url)?;
+    plaintext.check_database(&options.database)?;
+    plaintext.check_nats(&options.nats)?;
     let _telemetry = kit::telemetry::start(&TelemetrySettings {
         otlp_endpoint: None,
         log: "warn".to_owned(),

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use kit::bus::Bus;
 use kit::settings::{DatabaseSettings, IdentitySettings, ListenSettings, NatsSettings, Settings};
+use kit::wire::WireSettings;
 use sqlx::postgres::PgConnectOptions;
 
 use crate::keys::{DEVELOPMENT_ISSUER, Keys};
@@ -49,9 +50,12 @@ impl Deployment {
                 auth_audience: "catalyst".to_owned(),
                 auth_jwks: text(&self.keys.issuer_jwks()),
                 workload_jwks: text(&self.keys.workload_jwks()),
+                jwks_refresh_seconds: 30,
+                jwks_refetch_seconds: 10,
                 workload_key_dir: self.keys.workload_dir(),
                 page_token_key_file: self.keys.page_token_key(),
             },
+            wire: WireSettings::default(),
         }
     }
 
@@ -68,6 +72,7 @@ impl Deployment {
             database_url: self.stack.database_url.clone(),
             database_password_dir: self.keys.password_dir(),
             database_max_connections: connections,
+            database_ca_file: None,
         }
     }
 
@@ -77,15 +82,21 @@ impl Deployment {
             nats_credentials_dir: self.stack.credentials_dir.clone(),
             nats_monitor_urls: vec![self.stack.nats_monitor_url.clone()],
             allow_unsynced: false,
+            nats_ca_file: None,
+            nats_client_cert_file: None,
+            nats_client_key_file: None,
         }
     }
 }
 
 /// Roles and schemas as the administrator, then every schema's migrations as its owner.
 pub async fn migrate_database(admin_url: &str, settings: &DatabaseSettings) -> anyhow::Result<()> {
-    let admin: PgConnectOptions = admin_url
+    let mut admin: PgConnectOptions = admin_url
         .parse()
         .context("CATALYST_DATABASE_ADMIN_URL is no PostgreSQL URL: use postgres://USER:PASSWORD@HOST:PORT/DATABASE")?;
+    if let Some(authorities) = &settings.database_ca_file {
+        admin = kit::db::verified_by(admin, authorities)?;
+    }
     kit::migrate::bootstrap(&admin, &settings.database_password_dir, &services::ALL).await?;
     for definition in &services::ALL {
         let owner = kit::db::role_options(settings, &format!("{}_owner", definition.schema))?;

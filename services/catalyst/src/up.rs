@@ -9,6 +9,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use kit::ctx::Clock;
 use kit::host::Host;
 use kit::settings::{ListenSettings, TelemetrySettings};
+use kit::wire::Plaintext;
 use proto::tenants::v1 as pb;
 use proto::tenants::v1::tenant_service_client::TenantServiceClient;
 use serde::{Deserialize, Serialize};
@@ -34,6 +35,8 @@ pub struct UpOptions {
     nats: NatsChoice,
     #[command(flatten)]
     listen: ListenSettings,
+    #[command(flatten)]
+    plaintext: Plaintext,
     #[command(flatten)]
     alerts: audit::Settings,
     /// OTLP/gRPC endpoint for traces: http://HOST:4317.
@@ -159,6 +162,9 @@ async fn start(
     dir: &Path,
     registry: prometheus::Registry,
 ) -> anyhow::Result<(Deployment, Host)> {
+    if let PostgresChoice::Url(url) = &options.postgres {
+        options.plaintext.check_database_url("--postgres", url)?;
+    }
     let progress = Progress::new();
     let stack = StackOptions {
         dir: dir.to_owned(),
@@ -168,7 +174,8 @@ async fn start(
     };
     let deployment = Deployment::start(stack, &|message| progress.say(message)).await?;
     progress.say("starting the services");
-    let settings = deployment.settings(options.listen.clone());
+    let mut settings = deployment.settings(options.listen.clone());
+    settings.wire.plaintext = options.plaintext;
     let service_settings = services::ServiceSettings {
         audit: options.alerts.clone(),
         checkpoints: deployment.checkpoint_settings(),

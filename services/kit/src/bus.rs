@@ -1,5 +1,6 @@
 //! The connection of one service to the broker, and what must be true of the broker before it is trusted.
 
+use std::path::Path;
 use std::time::Duration;
 
 use async_nats::{Client, ConnectOptions, HeaderMap, jetstream};
@@ -7,6 +8,8 @@ use bytes::Bytes;
 use serde::Deserialize;
 
 use crate::settings::{NatsSettings, SettingsError};
+use crate::tls;
+use crate::wire::nats_urls;
 
 /// Older servers lose streams or check permissions wrongly; atomic batches need 2.12.
 const VERSION_FLOOR: (u64, u64, u64) = (2, 14, 3);
@@ -162,7 +165,7 @@ pub async fn options(settings: &NatsSettings, user: &str) -> Result<ConnectOptio
                 format!("cannot read {}: {error}", path.display()),
             )
         })?;
-    Ok(options
+    Ok(secured(options, settings)?
         .name(format!("catalyst-{user}"))
         .custom_inbox_prefix(format!("_INBOX_{user}"))
         .connection_timeout(Duration::from_secs(3))
@@ -171,7 +174,44 @@ pub async fn options(settings: &NatsSettings, user: &str) -> Result<ConnectOptio
 
 /// The servers of a deployment, as a client takes them.
 pub fn urls(settings: &NatsSettings) -> Vec<&str> {
-    settings.nats_url.split(',').map(str::trim).collect()
+    nats_urls(settings).collect()
+}
+
+/// The options with what the server is known by. Both files are read anew at each connection.
+fn secured(
+    mut options: ConnectOptions,
+    settings: &NatsSettings,
+) -> Result<ConnectOptions, SettingsError> {
+    let is_tls = nats_urls(settings).any(|url| url.starts_with("tls://"));
+    if is_tls {
+        // For the servers of the cluster as well that the first one tells of, whose addresses have no scheme.
+        options = options.require_tls(true);
+    }
+    if let Some(path) = &settings.nats_ca_file {
+        if !is_tls {
+            return Err(SettingsError::new(
+                "CATALYST_NATS_CA_FILE",
+                "has no effect: write tls:// in CATALYST_NATS_URL",
+            ));
+        }
+        tls::check_authorities("CATALYST_NATS_CA_FILE", path)?;
+        options = options.add_root_certificates(path.clone());
+    }
+    if let (Some(cert), Some(key)) = (
+        &settings.nats_client_cert_file,
+        &settings.nats_client_key_file,
+    ) {
+        options = options.add_client_certificate(cert.clone(), key.clone());
+    }
+    Ok(options)
+}
+
+fn authorities(path: &Path) -> Result<Vec<reqwest::Certificate>, SettingsError> {
+    let variable = "CATALYST_NATS_CA_FILE";
+    tls::check_authorities(variable, path)?;
+    let pem = std::fs::read(path).unwrap_or_default();
+    reqwest::Certificate::from_pem_bundle(&pem)
+        .map_err(|error| SettingsError::new(variable, error.to_string()))
 }
 
 /// What a stream answers to a publication.
@@ -213,14 +253,16 @@ struct VarzJetStreamConfig {
 /// Reads every server's monitoring endpoint and refuses one that is too old or does not sync.
 /// `sync_interval` still shows two minutes there when syncing is always on, so `sync_always` is what counts.
 pub async fn check_brokers(settings: &NatsSettings) -> Result<(), BusError> {
-    let http = reqwest::Client::builder()
+    let mut http = reqwest::Client::builder()
         .no_proxy()
-        .timeout(Duration::from_secs(3))
-        .build()
-        .map_err(|source| BusError::Monitor {
-            url: "the HTTP client".to_owned(),
-            source,
-        })?;
+        .timeout(Duration::from_secs(3));
+    if let Some(path) = &settings.nats_ca_file {
+        http = http.tls_certs_only(authorities(path)?);
+    }
+    let http = http.build().map_err(|source| BusError::Monitor {
+        url: "the HTTP client".to_owned(),
+        source,
+    })?;
     for url in &settings.nats_monitor_urls {
         let url = url.trim_end_matches('/');
         let read = async {

@@ -36,6 +36,7 @@ use crate::server::peer_of;
 use crate::settings::ConnectionSettings;
 use crate::tasks::Tasks;
 use crate::telemetry::METRICS;
+use crate::tls::ServerTls;
 
 /// Streams that one connection may have open.
 const MAX_STREAMS: u32 = 256;
@@ -54,6 +55,8 @@ const LOOK: Duration = Duration::from_secs(1);
 #[derive(Clone)]
 pub(crate) struct Connections {
     settings: ConnectionSettings,
+    /// None: plaintext.
+    tls: Option<Arc<ServerTls>>,
     pub(crate) reports: Reports,
     tasks: Tasks,
     stop: CancellationToken,
@@ -107,12 +110,14 @@ impl Drop for Admitted {
 impl Connections {
     pub(crate) fn new(
         settings: &ConnectionSettings,
+        tls: Option<Arc<ServerTls>>,
         reports: Reports,
         tasks: Tasks,
         stop: CancellationToken,
     ) -> Self {
         Self {
             settings: settings.clone(),
+            tls,
             reports,
             tasks,
             stop,
@@ -147,9 +152,9 @@ impl Connections {
                         self.reports.abuse(peer, ProtocolAbuse::TooManyConnections);
                         continue;
                     };
-                    let connection =
-                        self.clone()
-                            .connection(io, service.clone(), extensions, admitted);
+                    let connection = self
+                        .clone()
+                        .begin(io, service.clone(), extensions, admitted);
                     self.tasks.spawn(connection);
                 }
                 Some(Err(error)) => {
@@ -157,6 +162,40 @@ impl Connections {
                     tracing::warn!(error = %error, "a connection could not be accepted");
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }
+            }
+        }
+    }
+
+    /// The handshake counts as a part of the connection, so that what bounds connections bounds handshakes.
+    async fn begin<IO, S>(
+        self,
+        io: IO,
+        service: S,
+        extensions: http::Extensions,
+        admitted: Admitted,
+    ) where
+        IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>
+            + Clone
+            + Send
+            + 'static,
+        S::Future: Send,
+    {
+        let Some(tls) = self.tls.clone() else {
+            return self.connection(io, service, extensions, admitted).await;
+        };
+        let accepted = tokio::select! {
+            () = self.stop.cancelled() => return,
+            accepted = tls.accept(io) => accepted,
+        };
+        match accepted {
+            Ok(io) => self.connection(io, service, extensions, admitted).await,
+            Err(error) if error.kind() == std::io::ErrorKind::TimedOut => {
+                self.reports
+                    .abuse(admitted.peer, ProtocolAbuse::ConnectionSilent);
+            }
+            Err(error) => {
+                tracing::debug!(peer.address = ?admitted.peer, %error, "a TLS handshake failed");
             }
         }
     }

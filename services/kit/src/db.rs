@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
-use std::str::FromStr;
+use std::path::Path;
 use std::sync::Arc;
 
 use secrecy::ExposeSecret;
@@ -22,6 +22,7 @@ use crate::pool::{Pool, is_dead};
 use crate::session::Session;
 use crate::settings::{DatabaseSettings, SettingsError, read_secret};
 use crate::tasks::Tasks;
+use crate::{tls, wire};
 
 /// The database of one service, reached as its serving role.
 #[derive(Clone)]
@@ -181,16 +182,30 @@ pub fn role_options(
 ) -> Result<PgConnectOptions, SettingsError> {
     let path = settings.database_password_dir.join(role);
     let password = read_secret("CATALYST_DATABASE_PASSWORD_DIR", &path)?;
-    let options = PgConnectOptions::from_str(&settings.database_url).map_err(|_| {
-        SettingsError::new(
-            "CATALYST_DATABASE_URL",
-            "is not a PostgreSQL URL: use postgres://HOST:PORT/DATABASE",
-        )
-    })?;
+    let mut options = wire::database_options("CATALYST_DATABASE_URL", &settings.database_url)?;
+    if let Some(authorities) = &settings.database_ca_file {
+        options = verified_by(options, authorities)?;
+    }
     Ok(options
         .username(role)
         .password(password.expose_secret())
         .application_name(role))
+}
+
+/// The options with these authorities, which count only where the URL asks for verification.
+pub fn verified_by(
+    options: PgConnectOptions,
+    authorities: &Path,
+) -> Result<PgConnectOptions, SettingsError> {
+    let variable = "CATALYST_DATABASE_CA_FILE";
+    if !wire::is_verified(&options) {
+        return Err(SettingsError::new(
+            variable,
+            "has no effect: add ?sslmode=verify-full to the URL of the database",
+        ));
+    }
+    tls::check_authorities(variable, authorities)?;
+    Ok(options.ssl_root_cert(authorities))
 }
 
 /// A transaction bound to one tenant. Dropped without [`Tx::commit`], it rolls back and emits nothing.

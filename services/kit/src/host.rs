@@ -183,6 +183,8 @@ impl Host {
         registry: prometheus::Registry,
         clock: Clock,
     ) -> Result<Self, StartError> {
+        settings.check_wires()?;
+        let tls = settings.wire.server()?;
         let listener = bind(settings.listen.listen, "CATALYST_LISTEN").await?;
         let admin_listener = bind(settings.listen.admin_listen, "CATALYST_ADMIN_LISTEN").await?;
         let address = local(&listener, settings.listen.listen);
@@ -232,7 +234,7 @@ impl Host {
             routes = add_reflection(routes);
         }
         let (tasks, stop) = (host.servers.clone(), host.stop_servers.clone());
-        let connections = Connections::new(&settings.listen.connections, reports, tasks, stop);
+        let connections = Connections::new(&settings.listen.connections, tls, reports, tasks, stop);
         host.serve(
             listener,
             admin_listener,
@@ -314,6 +316,8 @@ impl Host {
             database: settings.database.clone(),
             nats: settings.nats.clone(),
             address,
+            wire: settings.wire.clone(),
+            tls: settings.wire.client()?,
             gate: Gate {
                 verifier,
                 directory,

@@ -1,10 +1,12 @@
 //! What one running service is given: its database, its identity, its gate and its record of refusals.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use proto::common::v1::{
     ErrorReason, InputRejected, PageTokenTampered, ResourceNotFound, Severity,
 };
+use tonic::transport::Channel;
 use tonic::{Request, Status};
 
 use crate::Error;
@@ -19,9 +21,11 @@ use crate::ids::TenantId;
 use crate::page::Pages;
 use crate::permission::Permission;
 use crate::security::SecurityLog;
-use crate::settings::{DatabaseSettings, NatsSettings};
+use crate::settings::{DatabaseSettings, NatsSettings, SettingsError};
 use crate::tasks::Tasks;
-use crate::workload::Workload;
+use crate::tls::ClientTls;
+use crate::wire::WireSettings;
+use crate::workload::{self, Workload};
 
 /// The parts that a service is built from. Cloning is cheap.
 #[derive(Clone)]
@@ -46,6 +50,9 @@ pub struct Kit {
     pub nats: NatsSettings,
     /// Where this process serves gRPC.
     pub address: SocketAddr,
+    /// How this process speaks to others.
+    pub wire: WireSettings,
+    pub(crate) tls: Option<Arc<ClientTls>>,
     pub(crate) draining: tokio_util::sync::CancellationToken,
     pub(crate) gate: Gate,
     pub(crate) security: SecurityLog,
@@ -149,6 +156,26 @@ impl Kit {
     pub fn platform(&self, name: &str) -> Ctx {
         let actor = Actor::Service(name.to_owned());
         Ctx::of_event(TenantId::PLATFORM, actor, self.clock.clone())
+    }
+
+    /// A channel to the service at `url`; without one, to this very process, which answers only in plaintext without
+    /// a name that its certificate would have to carry.
+    pub fn channel(
+        &self,
+        variable: &'static str,
+        url: Option<&str>,
+    ) -> Result<Channel, SettingsError> {
+        match url {
+            Some(url) => {
+                self.wire.plaintext.check_url(variable, url)?;
+                workload::channel(variable, url, self.tls.as_ref())
+            }
+            None if self.wire.tls_cert_file.is_some() => Err(SettingsError::new(
+                variable,
+                "is required with CATALYST_TLS_CERT_FILE: https://HOST:PORT, with a name of the certificate",
+            )),
+            None => workload::channel(variable, &format!("http://{}", self.address), None),
+        }
     }
 
     /// Resolves when the process begins to stop; open streams end with it, or the drain would wait for them.

@@ -11,6 +11,8 @@ pub mod kit;
 mod gate;
 mod token;
 mod jwks;
+mod tls;
+pub mod wire;
 pub mod workload;
 pub mod directory;
 
@@ -40,7 +42,7 @@ mod start;
 pub mod server;
 mod arrival;
 mod abuse;
-mod wire;
+mod protocol;
 mod connections;
 mod frames;
 mod admin;

@@ -15,7 +15,7 @@ use http::{HeaderMap, Request, Response};
 use http_body_util::BodyExt;
 use proto::common::v1::{ErrorReason, ProtocolAbuse};
 use tonic::body::Body;
-use tonic::transport::server::{TcpConnectInfo, TlsConnectInfo};
+use tonic::transport::server::TcpConnectInfo;
 use tonic::{Code, Status};
 use tower::{Layer, Service};
 use tracing::Instrument;
@@ -26,10 +26,10 @@ use crate::abuse::Reports;
 use crate::arrival::{Arriving, Capacity, Place};
 use crate::ctx::Clock;
 use crate::error::Verdict;
+use crate::protocol;
 use crate::start::Methods;
 use crate::tasks::Tasks;
 use crate::telemetry::{self, METRICS};
-use crate::wire;
 
 /// A call without a deadline gets this one; a longer wish is cut to it.
 pub const MAX_DEADLINE: Duration = Duration::from_secs(10);
@@ -103,15 +103,15 @@ where
         let started = Instant::now();
         let peer = peer_of(request.extensions()).map(|peer| peer.ip());
         let reports = self.layer.reports.clone();
-        if let Some(refused) = wire::not_grpc(&request) {
+        if let Some(refused) = protocol::not_grpc(&request) {
             reports.abuse(peer, ProtocolAbuse::RequestNotGrpc);
             return Box::pin(async move { Ok(refused) });
         }
         let Some(method) =
-            wire::method_of(&request).filter(|method| self.layer.methods.is_served(method))
+            protocol::method_of(&request).filter(|method| self.layer.methods.is_served(method))
         else {
             reports.unknown_method(peer);
-            return Box::pin(async move { Ok(wire::unknown_method()) });
+            return Box::pin(async move { Ok(protocol::unknown_method()) });
         };
         let method: Arc<str> = method.into();
         let request_id = Clock::system().new_uuid();
@@ -181,7 +181,7 @@ where
                 // The call runs on to its end; only its caller stops waiting.
                 Err(_elapsed) => too_late(),
             };
-            if let Some(abuse) = wire::explain(response.headers_mut()) {
+            if let Some(abuse) = protocol::explain(response.headers_mut()) {
                 reports.abuse(peer, abuse);
             }
             if is_stream {
@@ -202,7 +202,7 @@ where
 fn explained(body: Body, reports: Reports, peer: Option<IpAddr>) -> Body {
     Body::new(body.map_frame(move |mut frame| {
         if let Some(trailers) = frame.trailers_mut()
-            && let Some(abuse) = wire::explain(trailers)
+            && let Some(abuse) = protocol::explain(trailers)
         {
             reports.abuse(peer, abuse);
         }
@@ -212,13 +212,7 @@ fn explained(body: Body, reports: Reports, peer: Option<IpAddr>) -> Body {
 
 /// Who is at the other end of the connection.
 pub(crate) fn peer_of(extensions: &http::Extensions) -> Option<SocketAddr> {
-    let plain = extensions.get::<TcpConnectInfo>();
-    let within = || {
-        extensions
-            .get::<TlsConnectInfo<TcpConnectInfo>>()
-            .map(TlsConnectInfo::get_ref)
-    };
-    plain.or_else(within)?.remote_addr()
+    extensions.get::<TcpConnectInfo>()?.remote_addr()
 }
 
 fn too_late() -> Response<Body> {

@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 
+use crate::wire::WireSettings;
+
 /// Why a setting cannot be used: one line that names the variable and the remedy. The process exits with 64.
 #[derive(Debug, thiserror::Error)]
 #[error("{variable}: {problem}")]
@@ -104,18 +106,22 @@ pub struct DatabaseSettings {
     /// Connections that each service of this process may hold as its serving role.
     #[arg(long, env = "CATALYST_DATABASE_MAX_CONNECTIONS", default_value_t = 12)]
     pub database_max_connections: u32,
+    /// File with the authorities (PEM) that PostgreSQL's certificate is verified by, beside the public ones.
+    /// The URL then says `?sslmode=verify-full`.
+    #[arg(long, env = "CATALYST_DATABASE_CA_FILE")]
+    pub database_ca_file: Option<PathBuf>,
 }
 
 /// The NATS servers.
 #[derive(Clone, Debug, clap::Args)]
 pub struct NatsSettings {
-    /// nats://HOST:PORT, or several separated by commas.
+    /// tls://HOST:PORT, or several separated by commas; nats://HOST:PORT on this machine.
     #[arg(long, env = "CATALYST_NATS_URL")]
     pub nats_url: String,
     /// Folder with one credentials file per user: `<service>.creds`.
     #[arg(long, env = "CATALYST_NATS_CREDENTIALS_DIR")]
     pub nats_credentials_dir: PathBuf,
-    /// Monitoring endpoints of every NATS server, separated by commas: http://HOST:8222.
+    /// Monitoring endpoints of every NATS server, separated by commas: https://HOST:8222.
     #[arg(
         long,
         env = "CATALYST_NATS_MONITOR_URLS",
@@ -126,6 +132,23 @@ pub struct NatsSettings {
     /// Serve although a broker does not sync every write to disk. Development only: a power cut then loses events.
     #[arg(long, env = "CATALYST_ALLOW_UNSYNCED", default_value_t = false, action = clap::ArgAction::Set)]
     pub allow_unsynced: bool,
+    /// File with the authorities (PEM) that NATS and its monitoring endpoints are verified by. None: the system's.
+    #[arg(long, env = "CATALYST_NATS_CA_FILE")]
+    pub nats_ca_file: Option<PathBuf>,
+    /// File with the certificate chain (PEM) that this process shows to NATS.
+    #[arg(
+        long,
+        env = "CATALYST_NATS_CLIENT_CERT_FILE",
+        requires = "nats_client_key_file"
+    )]
+    pub nats_client_cert_file: Option<PathBuf>,
+    /// File with the private key (PEM) of that certificate.
+    #[arg(
+        long,
+        env = "CATALYST_NATS_CLIENT_KEY_FILE",
+        requires = "nats_client_cert_file"
+    )]
+    pub nats_client_key_file: Option<PathBuf>,
 }
 
 /// Who may call, and as whom this process calls others.
@@ -143,6 +166,12 @@ pub struct IdentitySettings {
     /// Public keys of the services of this deployment (JWKS, `kid` = service): a file or an http(s) URL.
     #[arg(long, env = "CATALYST_WORKLOAD_JWKS")]
     pub workload_jwks: String,
+    /// Seconds between two reads of the key sets: a removed key is refused at most this much, and ten seconds, later.
+    #[arg(long, env = "CATALYST_JWKS_REFRESH_SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=50))]
+    pub jwks_refresh_seconds: u64,
+    /// Seconds at least between two reads of a key set that tokens with unknown keys set off.
+    #[arg(long, env = "CATALYST_JWKS_REFETCH_SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=50))]
+    pub jwks_refetch_seconds: u64,
     /// Folder with the private keys of the services that this process runs: `<service>.pem` (PKCS#8, P-256).
     #[arg(long, env = "CATALYST_WORKLOAD_KEY_DIR")]
     pub workload_key_dir: PathBuf,
@@ -189,6 +218,9 @@ pub struct Settings {
     /// Tokens and keys.
     #[command(flatten)]
     pub identity: IdentitySettings,
+    /// Certificates, and where plaintext may go.
+    #[command(flatten)]
+    pub wire: WireSettings,
 }
 
 /// Reads a secret of text from a file, without its final line break.

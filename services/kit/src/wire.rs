@@ -1,170 +1,263 @@
-//! What is gRPC and what is not, and the reason on statuses that the transport makes by itself.
+//! How the process speaks over the network: its certificates, and where plaintext may go.
 //!
-//! Invariant: a request reaches a handler only as gRPC asks for it and under the exact name of a method that is served;
-//! no status leaves without a reason.
+//! Invariant: nothing is sent or served in plaintext beyond this machine unless the operator has said so in words;
+//! the keys that tell who is who never are.
 
-use http::{HeaderMap, Method, Request, Response, StatusCode, header};
-use proto::common::v1::{ErrorReason, ProtocolAbuse};
-use tonic::body::Body;
-use tonic::{Code, Status};
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::str::FromStr;
 
-use crate::arrival;
-use crate::error::Verdict;
+use sqlx::postgres::{PgConnectOptions, PgSslMode};
 
-/// What `content-type` may begin with before its parameters: there is no codec but protobuf.
-const CONTENT_TYPES: [&str; 2] = ["application/grpc", "application/grpc+proto"];
+use crate::settings::{DatabaseSettings, IdentitySettings, NatsSettings, Settings, SettingsError};
 
-/// The answer to a request that is not gRPC, as the protocol has it; none when the request is.
-pub(crate) fn not_grpc(request: &Request<Body>) -> Option<Response<Body>> {
-    let of = |name| {
-        let value: Option<&http::HeaderValue> = request.headers().get(name);
-        value
-            .and_then(|value| value.to_str().ok())
-            .unwrap_or_default()
-    };
-    let content_type = of(header::CONTENT_TYPE);
-    let content_type = content_type.split(';').next().unwrap_or_default().trim();
-    let status = if *request.method() != Method::POST {
-        StatusCode::METHOD_NOT_ALLOWED
-    } else if !CONTENT_TYPES.contains(&content_type) {
-        StatusCode::UNSUPPORTED_MEDIA_TYPE
-    } else if !of(header::TE).eq_ignore_ascii_case("trailers") {
-        // A proxy that drops it drops trailers as well, and with them the outcome of every call.
-        StatusCode::BAD_REQUEST
-    } else {
-        return None;
-    };
-    let mut answer = Response::new(Body::empty());
-    *answer.status_mut() = status;
-    if status == StatusCode::METHOD_NOT_ALLOWED {
-        let post = http::HeaderValue::from_static("POST");
-        answer.headers_mut().insert(header::ALLOW, post);
-    }
-    Some(answer)
+/// Certificates of the gRPC server and of calls to other services. Files are read again when they change.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct WireSettings {
+    /// File with the certificate chain (PEM) of the gRPC server. None: plaintext, for this machine alone.
+    #[arg(long, env = "CATALYST_TLS_CERT_FILE")]
+    pub tls_cert_file: Option<PathBuf>,
+    /// File with the private key (PEM) of that certificate.
+    #[arg(long, env = "CATALYST_TLS_KEY_FILE")]
+    pub tls_key_file: Option<PathBuf>,
+    /// File with the authorities (PEM) of client certificates: a caller without one of theirs gets no connection.
+    #[arg(long, env = "CATALYST_TLS_CLIENT_CA_FILE")]
+    pub tls_client_ca_file: Option<PathBuf>,
+    /// File with the authorities (PEM) that other services' certificates are verified by.
+    #[arg(long, env = "CATALYST_TLS_CA_FILE")]
+    pub tls_ca_file: Option<PathBuf>,
+    /// File with the certificate chain (PEM) that this process calls other services with.
+    #[arg(long, env = "CATALYST_TLS_CLIENT_CERT_FILE")]
+    pub tls_client_cert_file: Option<PathBuf>,
+    /// File with the private key (PEM) of that certificate.
+    #[arg(long, env = "CATALYST_TLS_CLIENT_KEY_FILE")]
+    pub tls_client_key_file: Option<PathBuf>,
+    /// Where plaintext may go.
+    #[command(flatten)]
+    pub plaintext: Plaintext,
 }
 
-/// The name of the method that the path names to the letter; none when it names something besides.
-pub(crate) fn method_of(request: &Request<Body>) -> Option<&str> {
-    let uri = request.uri();
-    if uri.query().is_some() {
-        return None;
-    }
-    uri.path().strip_prefix('/')
+/// Where plaintext may go: over the loopback addresses, and beyond only when that is said.
+#[derive(Clone, Copy, Debug, Default, clap::Args)]
+pub struct Plaintext {
+    /// Allow plaintext beyond this machine. Only where something else encrypts it, such as a mesh.
+    #[arg(long, env = "CATALYST_ALLOW_PLAINTEXT", default_value_t = false, action = clap::ArgAction::Set)]
+    pub allow_plaintext: bool,
 }
 
-/// UNIMPLEMENTED, the same for whatever is not served.
-pub(crate) fn unknown_method() -> Response<Body> {
-    let message = "the server does not serve this method";
-    Verdict::new(Code::Unimplemented, ErrorReason::MethodUnknown, message)
-        .into_status()
-        .into_http()
+impl Settings {
+    /// Refuses every wire that would carry plaintext beyond this machine. The admin address is exempt: probes and
+    /// scrapers reach it, and it tells numbers and no tenant's rows.
+    pub fn check_wires(&self) -> Result<(), SettingsError> {
+        let plaintext = self.wire.plaintext;
+        plaintext.check_listen(self.listen.listen, self.wire.tls_cert_file.is_some())?;
+        plaintext.check_database(&self.database)?;
+        plaintext.check_nats(&self.nats)?;
+        check_key_sets(&self.identity)
+    }
 }
 
-/// Gives a status of the transport the reason that ours have, and says what the request was guilty of. Ours all have
-/// their reason already, so what has none was made while the request was read.
-pub(crate) fn explain(headers: &mut HeaderMap) -> Option<ProtocolAbuse> {
-    if headers.contains_key("grpc-status-details-bin") {
-        return None;
+impl Plaintext {
+    fn check_listen(self, listen: SocketAddr, encrypted: bool) -> Result<(), SettingsError> {
+        if encrypted || self.allow_plaintext || listen.ip().is_loopback() {
+            return Ok(());
+        }
+        Err(SettingsError::new(
+            "CATALYST_LISTEN",
+            format!(
+                "{listen} would be served in plaintext beyond this machine: set CATALYST_TLS_CERT_FILE and \
+                 CATALYST_TLS_KEY_FILE, or CATALYST_ALLOW_PLAINTEXT=true where something else encrypts"
+            ),
+        ))
     }
-    let code = Code::from_bytes(headers.get("grpc-status")?.as_bytes());
-    let (status, abuse) = match code {
-        Code::OutOfRange | Code::ResourceExhausted => {
-            (arrival::too_large(), Some(ProtocolAbuse::MessageTooLarge))
+
+    /// Refuses a database that is reached in plaintext, or without being known by its certificate and name.
+    pub fn check_database(self, settings: &DatabaseSettings) -> Result<(), SettingsError> {
+        self.check_database_url("CATALYST_DATABASE_URL", &settings.database_url)
+    }
+
+    /// As [`Plaintext::check_database`], for the URL of any role.
+    pub fn check_database_url(
+        self,
+        variable: &'static str,
+        url: &str,
+    ) -> Result<(), SettingsError> {
+        let options = database_options(variable, url)?;
+        let host = options.get_host();
+        let near = options.get_socket().is_some() || host.starts_with('/') || is_this_machine(host);
+        if near || is_verified(&options) || self.allow_plaintext {
+            return Ok(());
         }
-        Code::Internal => {
-            let message = "the request is not one message of the method";
-            let reason = ErrorReason::MessageMalformed;
-            let malformed = Verdict::new(Code::InvalidArgument, reason, message).into_status();
-            (malformed, Some(ProtocolAbuse::MessageMalformed))
+        Err(SettingsError::new(
+            variable,
+            format!(
+                "PostgreSQL at {host} would be reached without verified TLS: add ?sslmode=verify-full to the URL and \
+                 set CATALYST_DATABASE_CA_FILE, or CATALYST_ALLOW_PLAINTEXT=true where something else encrypts"
+            ),
+        ))
+    }
+
+    /// Refuses a broker, or a monitoring endpoint whose word on syncing is trusted, that is reached in plaintext.
+    pub fn check_nats(self, settings: &NatsSettings) -> Result<(), SettingsError> {
+        self.check_nats_urls(&settings.nats_url)?;
+        for url in &settings.nats_monitor_urls {
+            self.check_url("CATALYST_NATS_MONITOR_URLS", url)?;
         }
-        Code::Unimplemented => {
-            let message = "requests must not be compressed";
-            let reason = ErrorReason::EncodingUnsupported;
-            let compressed = Verdict::new(Code::Unimplemented, reason, message).into_status();
-            (compressed, None)
+        Ok(())
+    }
+
+    /// As [`Plaintext::check_nats`], for clients that ask no monitoring endpoint.
+    pub fn check_nats_urls(self, urls: &str) -> Result<(), SettingsError> {
+        for url in urls.split(',').map(str::trim) {
+            let (scheme, rest) = url.split_once("://").unwrap_or(("nats", url));
+            if !matches!(scheme, "tls" | "wss") {
+                self.check_host(
+                    "CATALYST_NATS_URL",
+                    "NATS",
+                    host_of(rest),
+                    "write tls:// and set CATALYST_NATS_CA_FILE",
+                )?;
+            }
         }
-        _ => return None,
-    };
-    replace(headers, status);
-    abuse
+        Ok(())
+    }
+
+    /// Refuses an http URL beyond this machine.
+    pub fn check_url(self, variable: &'static str, url: &str) -> Result<(), SettingsError> {
+        match url.trim().split_once("://") {
+            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => {
+                self.check_host(variable, url, host_of(rest), "write https://")
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn check_host(
+        self,
+        variable: &'static str,
+        what: &str,
+        host: &str,
+        remedy: &str,
+    ) -> Result<(), SettingsError> {
+        if self.allow_plaintext || is_this_machine(host) {
+            return Ok(());
+        }
+        Err(SettingsError::new(
+            variable,
+            format!(
+                "{what} would be spoken to in plaintext beyond this machine, at {host}: {remedy}, or set \
+                 CATALYST_ALLOW_PLAINTEXT=true where something else encrypts"
+            ),
+        ))
+    }
 }
 
-fn replace(headers: &mut HeaderMap, status: Status) {
-    let (parts, ()) = status.into_http::<()>().into_parts();
-    for name in ["grpc-status", "grpc-message", "grpc-status-details-bin"] {
-        headers.remove(name);
-        if let Some(value) = parts.headers.get(name) {
-            headers.insert(name, value.clone());
+/// Whoever can change a key set on its way can be anyone, so no mesh and no word of the operator is enough here.
+fn check_key_sets(settings: &IdentitySettings) -> Result<(), SettingsError> {
+    for (variable, source) in [
+        ("CATALYST_AUTH_JWKS", &settings.auth_jwks),
+        ("CATALYST_WORKLOAD_JWKS", &settings.workload_jwks),
+    ] {
+        let Some(rest) = source.strip_prefix("http://") else {
+            continue;
+        };
+        if !is_this_machine(host_of(rest)) {
+            return Err(SettingsError::new(
+                variable,
+                format!(
+                    "{source} would be read in plaintext: use an https URL, or a file that something you trust writes"
+                ),
+            ));
         }
     }
+    Ok(())
+}
+
+/// The options that a PostgreSQL URL stands for.
+pub(crate) fn database_options(
+    variable: &'static str,
+    url: &str,
+) -> Result<PgConnectOptions, SettingsError> {
+    PgConnectOptions::from_str(url).map_err(|_| {
+        SettingsError::new(
+            variable,
+            "is not a PostgreSQL URL: use postgres://HOST:PORT/DATABASE",
+        )
+    })
+}
+
+/// Whether the server must prove by its certificate that it is the one that the URL names.
+pub(crate) fn is_verified(options: &PgConnectOptions) -> bool {
+    matches!(options.get_ssl_mode(), PgSslMode::VerifyFull)
+}
+
+/// The broker's addresses.
+pub(crate) fn nats_urls(settings: &NatsSettings) -> impl Iterator<Item = &str> {
+    settings.nats_url.split(',').map(str::trim)
+}
+
+/// The host in what follows `scheme://`.
+fn host_of(rest: &str) -> &str {
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let host = authority.rsplit('@').next().unwrap_or_default();
+    match host.strip_prefix('[').and_then(|host| host.split_once(']')) {
+        Some((address, _)) => address,
+        None => host.split(':').next().unwrap_or_default(),
+    }
+}
+
+/// Whether nothing sent there leaves this machine.
+pub fn is_this_machine(host: &str) -> bool {
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    host.eq_ignore_ascii_case("localhost")
+        || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn request(method: &str, path: &str, headers: &[(&str, &str)]) -> Request<Body> {
-        let mut request = Request::builder().method(method).uri(path);
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        request.body(Body::empty()).unwrap()
-    }
-
     #[test]
-    fn only_grpc_passes_and_the_rest_gets_the_status_of_its_fault() {
-        let outcome = |method: &str, kind: &str, te: &str| {
-            let headers = [("content-type", kind), ("te", te)];
-            not_grpc(&request(method, "/a.B/C", &headers)).map(|answer| answer.status().as_u16())
-        };
-        assert_eq!(outcome("POST", "application/grpc", "trailers"), None);
-        assert_eq!(outcome("POST", "application/grpc+proto", "trailers"), None);
-        assert_eq!(
-            outcome("POST", "application/grpc; charset=utf-8", "trailers"),
-            None
-        );
-        for kind in [
-            "application/json",
-            "application/grpc-web",
-            "application/grpc+json",
+    fn only_the_loopback_addresses_are_this_machine() {
+        for host in ["127.0.0.1", "127.9.9.9", "::1", "[::1]", "localhost"] {
+            assert!(is_this_machine(host), "{host}");
+        }
+        for host in [
+            "0.0.0.0",
+            "::",
+            "10.0.0.1",
+            "127.0.0.1.example",
+            "localhost.example",
             "",
         ] {
-            assert_eq!(outcome("POST", kind, "trailers"), Some(415), "{kind}");
+            assert!(!is_this_machine(host), "{host}");
         }
-        for method in ["GET", "PUT", "HEAD", "OPTIONS", "post"] {
-            assert_eq!(
-                outcome(method, "application/grpc", "trailers"),
-                Some(405),
-                "{method}"
-            );
-        }
-        assert_eq!(outcome("POST", "application/grpc", "gzip"), Some(400));
     }
 
     #[test]
-    fn a_method_is_named_by_its_path_to_the_letter() {
-        let named = |path: &str| method_of(&request("POST", path, &[])).map(ToOwned::to_owned);
-        assert_eq!(named("/a.B/C").as_deref(), Some("a.B/C"));
-        assert_eq!(named("//a.B/C").as_deref(), Some("/a.B/C"));
-        assert_eq!(named("/a.B/C/").as_deref(), Some("a.B/C/"));
-        assert_eq!(named("/a.B%2FC").as_deref(), Some("a.B%2FC"));
-        assert_eq!(named("/a.B/C?x=1"), None);
+    fn the_host_is_what_is_connected_to_and_not_what_stands_before_it() {
+        for (rest, host) in [
+            ("nats:4222", "nats"),
+            ("127.0.0.1@far:4222", "far"),
+            ("u:p@far/127.0.0.1", "far"),
+            ("[::1]:4222", "::1"),
+            ("far?x=@localhost", "far"),
+        ] {
+            assert_eq!(host_of(rest), host, "{rest}");
+        }
     }
 
     #[test]
-    fn a_status_of_the_transport_gets_a_reason_and_one_of_ours_keeps_its_own() {
-        let headers_of = |status: Status| status.into_http::<()>().into_parts().0.headers;
-        let mut decoded = headers_of(Status::internal("failed to decode Protobuf message"));
-        assert_eq!(explain(&mut decoded), Some(ProtocolAbuse::MessageMalformed));
-        assert_eq!(decoded["grpc-status"], "3");
-        assert!(decoded.contains_key("grpc-status-details-bin"));
-        assert!(!decoded["grpc-message"].to_str().unwrap().contains("decode"));
-
-        let ours = Verdict::new(Code::Internal, ErrorReason::Internal, "internal error");
-        let mut ours = headers_of(ours.into_status());
-        let before = ours.clone();
-        assert_eq!(explain(&mut ours), None);
-        assert_eq!(ours, before);
-        assert_eq!(explain(&mut HeaderMap::new()), None);
+    fn http_far_away_needs_the_operators_word() {
+        let check = |allow_plaintext, url| {
+            Plaintext { allow_plaintext }
+                .check_url("VARIABLE", url)
+                .is_ok()
+        };
+        assert!(check(false, "http://localhost:1/x"));
+        assert!(check(false, "https://far/x"));
+        assert!(!check(false, "http://far/x"));
+        assert!(!check(false, " HTTP://far/x"));
+        assert!(check(true, "http://far/x"));
     }
 }

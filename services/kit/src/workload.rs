@@ -1,5 +1,8 @@
 //! Calls from one service to another: a short-lived workload token that names the service and delegates one tenant.
 
+use std::sync::Arc;
+
+use http::Uri;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde::Serialize;
 use tonic::transport::{Channel, Endpoint};
@@ -9,6 +12,7 @@ use crate::Error;
 use crate::ctx::Ctx;
 use crate::settings::{IdentitySettings, SettingsError};
 use crate::telemetry;
+use crate::tls::{self, ClientTls};
 use crate::token::{WORKLOAD_ISSUER, WORKLOAD_TYPE};
 
 /// Seconds that a token lives: longer than any call, shorter than a leak matters.
@@ -90,13 +94,28 @@ impl Workload {
 }
 
 /// A channel to another service that connects on first use and again after each loss.
-pub fn channel(variable: &'static str, url: &str) -> Result<Channel, SettingsError> {
-    let endpoint = Endpoint::from_shared(url.to_owned())
-        .map_err(|_| SettingsError::new(variable, "is no URL: use http://HOST:PORT"))?
+pub(crate) fn channel(
+    variable: &'static str,
+    url: &str,
+    tls: Option<&Arc<ClientTls>>,
+) -> Result<Channel, SettingsError> {
+    let is_no_url = || SettingsError::new(variable, "is no URL: use https://HOST:PORT");
+    let origin: Uri = url.parse().map_err(|_| is_no_url())?;
+    let authority = origin.authority().ok_or_else(is_no_url)?;
+    let endpoint = Endpoint::from_shared(format!("http://{authority}"))
+        .map_err(|_| is_no_url())?
         .connect_timeout(std::time::Duration::from_secs(2))
         .http2_keep_alive_interval(std::time::Duration::from_secs(20))
         .keep_alive_while_idle(true);
-    Ok(endpoint.connect_lazy())
+    match (origin.scheme_str(), tls) {
+        (Some("http"), _) => Ok(endpoint.connect_lazy()),
+        (Some("https"), Some(tls)) => Ok(tls::channel(endpoint, origin, Arc::clone(tls))),
+        (Some("https"), None) => Err(SettingsError::new(
+            "CATALYST_TLS_CA_FILE",
+            format!("is missing: {variable} is an https URL, whose certificate is verified by it"),
+        )),
+        _ => Err(is_no_url()),
+    }
 }
 
 /// What the answer of another service means for the caller of this one: absence is absence, all else is a fault of

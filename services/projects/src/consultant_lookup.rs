@@ -21,8 +21,7 @@ pub(crate) struct ConsultantLookup {
 impl ConsultantLookup {
     /// Connects on first use. Without a URL, to the address of this process.
     pub(crate) fn open(url: Option<&str>, kit: &Kit) -> Result<Self, SettingsError> {
-        let url = url.map_or_else(|| format!("http://{}", kit.address), str::to_owned);
-        let channel = workload::channel("CATALYST_CONSULTANTS_URL", &url)?;
+        let channel = kit.channel("CATALYST_CONSULTANTS_URL", url)?;
         Ok(Self {
             client: ConsultantLookupServiceClient::new(channel),
             workload: kit.workload.clone(),

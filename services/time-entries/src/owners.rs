@@ -32,12 +32,11 @@ pub(crate) struct Owners {
 impl Owners {
     /// Connects on first use. An owner without a URL is in this very process.
     pub(crate) fn open(settings: &Settings, kit: &Kit) -> Result<Self, SettingsError> {
-        let here = format!("http://{}", kit.address);
-        let channel = |variable, url: &Option<String>| {
-            workload::channel(variable, url.as_ref().unwrap_or(&here))
-        };
-        let projects = channel("CATALYST_PROJECTS_URL", &settings.projects_url)?;
-        let consultants = channel("CATALYST_CONSULTANTS_URL", &settings.consultants_url)?;
+        let projects = kit.channel("CATALYST_PROJECTS_URL", settings.projects_url.as_deref())?;
+        let consultants = kit.channel(
+            "CATALYST_CONSULTANTS_URL",
+            settings.consultants_url.as_deref(),
+        )?;
         Ok(Self {
             projects: ProjectLookupServiceClient::new(projects),
             consultants: ConsultantLookupServiceClient::new(consultants),

@@ -36,8 +36,8 @@ impl OwnDatabase {
         let copy = Self::new().await;
         let settings = kit::settings::DatabaseSettings {
             database_url: copy.url.clone(),
-            database_password_dir: world().password_dir.clone(),
             database_max_connections: 1,
+            ..world().settings.database.clone()
         };
         // Roles are the server's: two who set up the same ones at a time are refused, and try again.
         let migrate = async || {

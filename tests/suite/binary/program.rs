@@ -43,7 +43,7 @@ impl Folder {
     }
 
     /// Processes that work below this folder.
-    pub(super) fn processes(&self) -> Vec<String> {
+    pub(crate) fn processes(&self) -> Vec<String> {
         let needle = self.0.to_string_lossy().into_owned();
         let mut found = Vec::new();
         for entry in std::fs::read_dir("/proc").expect("/proc").flatten() {
@@ -77,7 +77,7 @@ impl Drop for Folder {
 
 /// A running `catalyst up`.
 pub(crate) struct Up {
-    pub(super) child: Child,
+    pub(crate) child: Child,
     pub(crate) dir: PathBuf,
 }
 
@@ -117,7 +117,7 @@ impl Up {
         up
     }
 
-    pub(super) fn pid(&self) -> String {
+    pub(crate) fn pid(&self) -> String {
         self.child.id().expect("it runs").to_string()
     }
 

@@ -19,14 +19,9 @@ async fn rules(settings: &NatsSettings) -> BTreeSet<&'static str> {
 
 #[tokio::test]
 async fn the_doctor_finds_nothing_on_the_bus_of_a_deployment_that_serves() {
-    let world = world();
-    let settings = NatsSettings {
-        nats_url: world.nats_url.clone(),
-        nats_credentials_dir: world.credentials_dir.clone(),
-        nats_monitor_urls: vec![world.nats_monitor_url.clone()],
-        allow_unsynced: false,
-    };
-    let findings = attest(&settings).await.expect("the doctor looks");
+    let findings = attest(&world().settings.nats)
+        .await
+        .expect("the doctor looks");
     assert_eq!(findings, []);
 }
 

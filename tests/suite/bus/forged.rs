@@ -7,7 +7,6 @@ use async_nats::{HeaderMap, jetstream};
 use harness::{Caller, eventually, world};
 use kit::TenantId;
 use kit::ctx::Clock;
-use kit::settings::NatsSettings;
 use proto::audit::v1 as audit;
 use proto::common::v1::{EventRejected, EventRejectionReason as Reason, Severity};
 
@@ -17,13 +16,7 @@ const CREATED: &str = "project_created";
 const TYPE: &str = "catalyst.projects.v1.ProjectCreated";
 
 async fn connect(user: &str) -> async_nats::Client {
-    let settings = NatsSettings {
-        nats_url: world().nats_url.clone(),
-        nats_credentials_dir: world().credentials_dir.clone(),
-        nats_monitor_urls: Vec::new(),
-        allow_unsynced: false,
-    };
-    let options = kit::bus::options(&settings, user)
+    let options = kit::bus::options(&world().settings.nats, user)
         .await
         .expect("credentials");
     options

@@ -10,6 +10,7 @@ use catalyst::stack::identity::{Identities, issue_tenant_credentials};
 use catalyst::stack::locate;
 use catalyst::stack::nats::Nats;
 use data_encoding::BASE64URL_NOPAD;
+use harness::world;
 use kit::settings::NatsSettings;
 use nkeys::{KeyPair, KeyPairType};
 use serde_json::{Value, json};
@@ -41,7 +42,7 @@ impl Lone {
             nats_url: nats.url(),
             nats_credentials_dir: identity.join("credentials"),
             nats_monitor_urls: vec![nats.monitor_url()],
-            allow_unsynced: false,
+            ..world().settings.nats.clone()
         };
         migrate_broker(&settings, 1).await.expect("streams");
         Self {

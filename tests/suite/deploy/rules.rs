@@ -5,7 +5,7 @@
     reason = "a field that a JSON value lacks reads as null"
 )]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 
@@ -112,11 +112,8 @@ pub(super) fn unprobed(objects: &[Value]) -> Vec<String> {
     for deployment in of_kind(objects, "Deployment") {
         let container = container(deployment);
         for probe in ["startupProbe", "readinessProbe"] {
-            if container[probe]["grpc"]["port"] != GRPC {
-                findings.push(format!(
-                    "{}: no {probe} asks the gRPC server",
-                    name(deployment)
-                ));
+            if container[probe]["httpGet"]["path"] != "/readyz" {
+                findings.push(format!("{}: no {probe} asks /readyz", name(deployment)));
             }
         }
         // One that drains is not ready, and must not be killed for it.
@@ -166,7 +163,8 @@ pub(super) fn foreign_secrets(objects: &[Value]) -> Vec<String> {
             if secret.is_null() {
                 continue;
             }
-            if secret["secretName"] != service {
+            let is_certificate = secret["secretName"] == format!("{service}-tls");
+            if secret["secretName"] != service && !is_certificate {
                 report(format!("mounts the secret {}", secret["secretName"]));
             }
             if secret["defaultMode"] != 0o400 {
@@ -178,7 +176,12 @@ pub(super) fn foreign_secrets(objects: &[Value]) -> Vec<String> {
             }
             for item in list(&secret["items"]) {
                 let key = item["key"].as_str().unwrap_or_default();
-                if item["path"] != key || !owned_keys(service).contains(key) {
+                let owned = if is_certificate {
+                    ["tls.crt", "tls.key"].contains(&key)
+                } else {
+                    owned_keys(service).contains(key)
+                };
+                if item["path"] != key || !owned {
                     report(format!("mounts the key {key} as {}", item["path"]));
                 }
             }
@@ -192,6 +195,38 @@ pub(super) fn foreign_secrets(objects: &[Value]) -> Vec<String> {
             .map(|it| &it["valueFrom"]["secretKeyRef"]);
         if sources.chain(variables).any(|secret| !secret.is_null()) {
             report("has a secret in its environment".to_owned());
+        }
+    }
+    findings
+}
+
+/// Settings by which something would be spoken in plaintext beyond a pod.
+pub(super) fn plaintext(objects: &[Value]) -> Vec<String> {
+    let settings: BTreeMap<&str, &str> = of_kind(objects, "ConfigMap")
+        .flat_map(|object| entries(&object["data"]))
+        .filter_map(|(name, value)| Some((name, value.as_str()?)))
+        .collect();
+    let of = |name: &str| settings.get(name).copied().unwrap_or_default();
+    if of("CATALYST_ALLOW_PLAINTEXT") == "true" {
+        return vec!["CATALYST_ALLOW_PLAINTEXT is true".to_owned()];
+    }
+    let mut findings = Vec::new();
+    for name in [
+        "CATALYST_TLS_CERT_FILE",
+        "CATALYST_TLS_KEY_FILE",
+        "CATALYST_TLS_CA_FILE",
+        "CATALYST_NATS_CA_FILE",
+        "CATALYST_DATABASE_CA_FILE",
+    ] {
+        if of(name).is_empty() {
+            findings.push(format!("{name} is missing"));
+        }
+    }
+    for (name, value) in &settings {
+        let plain = value.contains("http://") || value.contains("nats://");
+        let unverified = value.contains("postgres://") && !value.ends_with("?sslmode=verify-full");
+        if plain || unverified {
+            findings.push(format!("{name} is {value}"));
         }
     }
     findings

@@ -148,6 +148,9 @@ impl Keys {
             "alert-webhook.secret".to_owned(),
             "audit/checkpoint.pem".to_owned(),
             "nats/credentials/audit-checkpoint.creds".to_owned(),
+            "authorities/services.crt".to_owned(),
+            "authorities/postgres.crt".to_owned(),
+            "authorities/nats.crt".to_owned(),
         ];
         for service in services {
             let role = service.replace('-', "_");

@@ -1,10 +1,12 @@
 //! A connection to the deployment as one caller; every call carries its token, its tenant and a deadline.
 
-use std::path::Path;
+use std::error::Error as _;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
 use kit::TenantId;
+use kit::wire::Plaintext;
 use proto::audit::v1::audit_operator_service_client::AuditOperatorServiceClient;
 use proto::audit::v1::audit_service_client::AuditServiceClient;
 use proto::consultants::v1::consultant_service_client::ConsultantServiceClient;
@@ -14,7 +16,7 @@ use proto::time_entries::v1::time_entry_service_client::TimeEntryServiceClient;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 use tonic::{Request, Status};
 
 use super::bearer::Bearer;
@@ -26,6 +28,70 @@ const CONNECT: Duration = Duration::from_secs(5);
 const SILENCE: Duration = Duration::from_secs(10);
 /// A page of 500 audit records with their bodies stays below this.
 const MAX_ANSWER_BYTES: usize = 32 * 1024 * 1024;
+
+/// What a server is known by, what it is shown, and whether it may be called in plaintext.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub(crate) struct Tls {
+    /// File with the authorities (PEM) that the certificate of an https URL is verified by.
+    #[arg(
+        long,
+        env = "CATALYST_TLS_CA_FILE",
+        value_name = "FILE",
+        global = true,
+        help_heading = "Client"
+    )]
+    ca_file: Option<PathBuf>,
+    /// File with the certificate chain (PEM) to show to a server that asks for one.
+    #[arg(
+        long,
+        env = "CATALYST_TLS_CLIENT_CERT_FILE",
+        value_name = "FILE",
+        global = true,
+        help_heading = "Client"
+    )]
+    client_cert_file: Option<PathBuf>,
+    /// File with the private key (PEM) of that certificate.
+    #[arg(
+        long,
+        env = "CATALYST_TLS_CLIENT_KEY_FILE",
+        value_name = "FILE",
+        global = true,
+        help_heading = "Client"
+    )]
+    client_key_file: Option<PathBuf>,
+    /// Send the token in plaintext beyond this machine. Only where something else encrypts it.
+    #[arg(long, env = "CATALYST_ALLOW_PLAINTEXT", default_value_t = false, action = clap::ArgAction::Set,
+          value_name = "BOOL", global = true, help_heading = "Client")]
+    plaintext: bool,
+}
+
+impl Tls {
+    /// Where plaintext may go.
+    pub(super) fn plaintext(&self) -> Plaintext {
+        Plaintext {
+            allow_plaintext: self.plaintext,
+        }
+    }
+
+    fn config(&self) -> anyhow::Result<ClientTlsConfig> {
+        let read = |path: &Path| {
+            std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))
+        };
+        let authorities = self.ca_file.as_deref().ok_or_else(|| {
+            Usage::new(
+                "an https URL needs --ca-file: the authorities that its certificate is verified by",
+            )
+        })?;
+        let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(read(authorities)?));
+        match (&self.client_cert_file, &self.client_key_file) {
+            (None, None) => Ok(tls),
+            (Some(cert), Some(key)) => {
+                Ok(tls.identity(Identity::from_pem(read(cert)?, read(key)?)))
+            }
+            _ => Err(Usage::new("--client-cert-file and --client-key-file go together").into()),
+        }
+    }
+}
 
 /// What the generated clients speak through.
 pub(crate) type Wire = InterceptedService<Channel, Caller>;
@@ -62,7 +128,7 @@ pub(crate) struct Client {
 impl Client {
     pub(super) async fn connect(
         url: &str,
-        ca_file: Option<&Path>,
+        tls: &Tls,
         token: &Bearer,
         tenant: TenantId,
     ) -> anyhow::Result<Self> {
@@ -76,10 +142,10 @@ impl Client {
             tenant: tenant.to_string().parse()?,
             deadline: Some(DEADLINE),
         };
-        let channel = endpoint(url, ca_file)?
+        let channel = endpoint(url, tls)?
             .connect()
             .await
-            .map_err(|_| Unavailable::nothing_at(url))?;
+            .map_err(|error| not_reached(url, &error))?;
         let unbounded = Caller {
             deadline: None,
             ..caller.clone()
@@ -140,7 +206,7 @@ impl Client {
     }
 }
 
-fn endpoint(url: &str, ca_file: Option<&Path>) -> anyhow::Result<Endpoint> {
+fn endpoint(url: &str, tls: &Tls) -> anyhow::Result<Endpoint> {
     let is_tls = url.starts_with("https://");
     if !is_tls && !url.starts_with("http://") {
         let problem = format!("{url} is no URL of a server: write it like http://127.0.0.1:7400");
@@ -157,16 +223,31 @@ fn endpoint(url: &str, ca_file: Option<&Path>) -> anyhow::Result<Endpoint> {
         .keep_alive_timeout(SILENCE)
         .tcp_nodelay(true);
     if is_tls {
-        let path = ca_file.ok_or_else(|| {
-            Usage::new("an https URL needs --ca-file: the certificates that it is trusted by")
-        })?;
-        let pem = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-        let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem));
         endpoint = endpoint
-            .tls_config(tls)
-            .with_context(|| format!("{} holds no certificates", path.display()))?;
+            .tls_config(tls.config()?)
+            .context("the files of certificates or the key cannot be used")?;
+    } else {
+        tls.plaintext().check_url("CATALYST_URL", url)?;
     }
     Ok(endpoint)
+}
+
+/// A server whose certificate is not the right one is there all the same.
+fn not_reached(url: &str, error: &tonic::transport::Error) -> Unavailable {
+    let mut cause = error.source();
+    while let Some(found) = cause {
+        if let Some(io) = found.downcast_ref::<std::io::Error>()
+            && let Some(tls) = io
+                .get_ref()
+                .and_then(|it| it.downcast_ref::<rustls::Error>())
+        {
+            return Unavailable::new(format!(
+                "no TLS with {url}: {tls}; check --ca-file, the name in the URL and the client certificate"
+            ));
+        }
+        cause = found.source();
+    }
+    Unavailable::nothing_at(url)
 }
 
 #[cfg(test)]
@@ -176,8 +257,23 @@ mod tests {
     #[test]
     fn a_url_that_cannot_be_used_is_a_usage_error() {
         for url in ["127.0.0.1:7400", "nats://x:1", "http://", "https://x:1"] {
-            let error = endpoint(url, None).err().unwrap();
+            let error = endpoint(url, &Tls::default()).err().unwrap();
             assert_eq!(super::super::exit_code(&error), 64, "{url}: {error}");
         }
+    }
+
+    #[test]
+    fn a_token_goes_beyond_this_machine_in_plaintext_only_when_that_is_said() {
+        let far = |plaintext| {
+            let tls = Tls {
+                plaintext,
+                ..Default::default()
+            };
+            endpoint("http://catalyst.example:7400", &tls)
+        };
+        let refused = far(false).err().unwrap();
+        assert!(refused.to_string().contains("CATALYST_ALLOW_PLAINTEXT"));
+        assert!(far(true).is_ok());
+        assert!(endpoint("http://localhost:7400", &Tls::default()).is_ok());
     }
 }

@@ -44,6 +44,9 @@ pub(crate) struct BusOptions {
     /// Credentials file of a tenant or an operator [default: the operator's of the data folder].
     #[arg(long, env = "CATALYST_NATS_CREDS", value_name = "FILE")]
     creds: Option<PathBuf>,
+    /// File with the authorities (PEM) that a tls URL of NATS is verified by [default: the system's].
+    #[arg(long, env = "CATALYST_NATS_CA_FILE", value_name = "FILE")]
+    nats_ca_file: Option<PathBuf>,
 }
 
 /// A connection, and what goes wrong on it later.
@@ -61,6 +64,7 @@ impl BusOptions {
             Some(url) => url.clone(),
             None => up::Running::read(&data_dir)?.nats_url,
         };
+        options.tls.plaintext().check_nats_urls(&url)?;
         let path = self
             .creds
             .clone()
@@ -77,6 +81,11 @@ impl BusOptions {
                 let _ = sender.send(event);
                 ready(())
             });
+        // For the servers of the cluster as well that the first one tells of.
+        connecting = connecting.require_tls(url.contains("tls://"));
+        if let Some(authorities) = &self.nats_ca_file {
+            connecting = connecting.add_root_certificates(authorities.clone());
+        }
         if tenant.is_none() {
             connecting = connecting.custom_inbox_prefix("_INBOX_operator");
         }

@@ -43,7 +43,7 @@ pub(crate) use paging::{ALL, pages};
 pub(crate) use retry::{Backoff, persist};
 
 use bearer::Bearer;
-use connection::Client;
+use connection::{Client, Tls};
 use error::{Usage, answer};
 use output::Output;
 
@@ -60,15 +60,8 @@ pub(crate) struct ClientOptions {
     /// Where gRPC is served [default: the running `catalyst up`, else http://127.0.0.1:7400].
     #[arg(long, env = "CATALYST_URL", global = true, help_heading = "Client")]
     url: Option<String>,
-    /// File with the certificates (PEM) that an https URL is trusted by.
-    #[arg(
-        long,
-        env = "CATALYST_CA_FILE",
-        value_name = "FILE",
-        global = true,
-        help_heading = "Client"
-    )]
-    ca_file: Option<PathBuf>,
+    #[command(flatten)]
+    tls: Tls,
     /// A token of the deployment's issuer; without one, the development issuer of the data folder makes one.
     #[arg(
         long,
@@ -134,15 +127,13 @@ impl ClientOptions {
             Some(token) => token.clone(),
             None => self.mint(tenant, &self.roles(), TOKEN_SECONDS)?,
         };
-        Client::connect(&self.url(), self.ca_file.as_deref(), &token, tenant).await
+        Client::connect(&self.url(), &self.tls, &token, tenant).await
     }
 
     /// A connection as an operator of the platform.
     pub(crate) async fn as_operator(&self) -> anyhow::Result<Client> {
         match &self.token {
-            Some(token) => {
-                Client::connect(&self.url(), self.ca_file.as_deref(), token, token.tenant()?).await
-            }
+            Some(token) => Client::connect(&self.url(), &self.tls, token, token.tenant()?).await,
             None => self.as_development_operator().await,
         }
     }
@@ -225,6 +216,6 @@ impl ClientOptions {
         let token = self.mint(tenant, &[OPERATOR], TOKEN_SECONDS).context(
             "this is done as platform operator: give its token with --token; a tenant can also be named by its id",
         )?;
-        Client::connect(&self.url(), self.ca_file.as_deref(), &token, tenant).await
+        Client::connect(&self.url(), &self.tls, &token, tenant).await
     }
 }

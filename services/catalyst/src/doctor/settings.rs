@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use kit::attest::Expected;
 use kit::settings::{DatabaseSettings, NatsSettings, SettingsError};
+use kit::wire::Plaintext;
 
 use super::Part;
 use crate::client::ClientOptions;
@@ -23,6 +24,9 @@ pub(crate) struct DoctorOptions {
     /// Folder with one password file per role.
     #[arg(long, env = "CATALYST_DATABASE_PASSWORD_DIR")]
     database_password_dir: Option<PathBuf>,
+    /// File with the authorities (PEM) that PostgreSQL's certificate is verified by.
+    #[arg(long, env = "CATALYST_DATABASE_CA_FILE")]
+    database_ca_file: Option<PathBuf>,
     /// nats://HOST:PORT, or several separated by commas.
     #[arg(long, env = "CATALYST_NATS_URL")]
     nats_url: Option<String>,
@@ -32,6 +36,26 @@ pub(crate) struct DoctorOptions {
     /// Monitoring endpoints of every NATS server, separated by commas.
     #[arg(long, env = "CATALYST_NATS_MONITOR_URLS", value_delimiter = ',')]
     nats_monitor_urls: Vec<String>,
+    /// File with the authorities (PEM) that the servers' certificates are verified by.
+    #[arg(long, env = "CATALYST_NATS_CA_FILE")]
+    nats_ca_file: Option<PathBuf>,
+    /// File with the certificate chain (PEM) that is shown to the servers.
+    #[arg(
+        long,
+        env = "CATALYST_NATS_CLIENT_CERT_FILE",
+        requires = "nats_client_key_file"
+    )]
+    nats_client_cert_file: Option<PathBuf>,
+    /// File with the private key (PEM) of that certificate.
+    #[arg(
+        long,
+        env = "CATALYST_NATS_CLIENT_KEY_FILE",
+        requires = "nats_client_cert_file"
+    )]
+    nats_client_key_file: Option<PathBuf>,
+    /// Where plaintext may go.
+    #[command(flatten)]
+    plaintext: Plaintext,
     /// Whether brokers that do not sync every write are allowed: then that is a warning.
     #[arg(long, env = "CATALYST_ALLOW_UNSYNCED", default_value_t = false, action = clap::ArgAction::Set)]
     allow_unsynced: bool,
@@ -127,20 +151,24 @@ impl DoctorOptions {
     }
 
     fn database(&self) -> Result<Wanted, String> {
-        Ok(Wanted::Services(DatabaseSettings {
+        let settings = DatabaseSettings {
             database_url: given("CATALYST_DATABASE_URL", self.database_url.as_ref())?,
             database_password_dir: given(
                 "CATALYST_DATABASE_PASSWORD_DIR",
                 self.database_password_dir.as_ref(),
             )?,
             database_max_connections: 1,
-        }))
+            database_ca_file: self.database_ca_file.clone(),
+        };
+        let checked = self.plaintext.check_database(&settings);
+        checked.map_err(|error| error.to_string())?;
+        Ok(Wanted::Services(settings))
     }
 
     fn brokers(&self) -> Result<Wanted, String> {
         let monitors = &self.nats_monitor_urls;
         let monitors = (!monitors.is_empty()).then(|| monitors.clone());
-        Ok(Wanted::Brokers(NatsSettings {
+        let settings = NatsSettings {
             nats_url: given("CATALYST_NATS_URL", self.nats_url.as_ref())?,
             nats_credentials_dir: given(
                 "CATALYST_NATS_CREDENTIALS_DIR",
@@ -148,7 +176,13 @@ impl DoctorOptions {
             )?,
             nats_monitor_urls: given("CATALYST_NATS_MONITOR_URLS", monitors.as_ref())?,
             allow_unsynced: self.allow_unsynced,
-        }))
+            nats_ca_file: self.nats_ca_file.clone(),
+            nats_client_cert_file: self.nats_client_cert_file.clone(),
+            nats_client_key_file: self.nats_client_key_file.clone(),
+        };
+        let checked = self.plaintext.check_nats(&settings);
+        checked.map_err(|error| error.to_string())?;
+        Ok(Wanted::Brokers(settings))
     }
 
     fn keys(&self) -> Result<Wanted, String> {
@@ -198,12 +232,16 @@ impl Local {
                 database_url: self.running.database_url.clone(),
                 database_password_dir: self.keys.password_dir(),
                 database_max_connections: 1,
+                database_ca_file: None,
             }),
             Part::Bus => Wanted::Brokers(NatsSettings {
                 nats_url: self.running.nats_url.clone(),
                 nats_credentials_dir: self.credentials.clone(),
                 nats_monitor_urls: vec![self.running.nats_monitor_url.clone()],
                 allow_unsynced: false,
+                nats_ca_file: None,
+                nats_client_cert_file: None,
+                nats_client_key_file: None,
             }),
             Part::Identity => Wanted::Keys(KeySources {
                 users: text(self.keys.issuer_jwks()),
