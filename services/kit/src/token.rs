@@ -7,9 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
+use data_encoding::BASE64URL_NOPAD;
 use moka::sync::Cache;
 use proto::common::v1::AuthenticationFailure as Failure;
-use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Deserializer};
 
 use crate::ctx::Clock;
 use crate::ids::TenantId;
@@ -22,32 +24,97 @@ use crate::tasks::Tasks;
 const MAX_TOKEN_BYTES: usize = 8 * 1024;
 /// No token is accepted for longer than a day, whatever it says: a stolen one must run out.
 const MAX_LIFETIME: u64 = 24 * 3_600;
-/// A new key is accepted and a removed one refused at most this much later.
-const REFRESH: Duration = Duration::from_secs(30);
 /// Verified tokens kept; the least used go first.
 const CACHED: u64 = 50_000;
 /// The `typ` of a workload token's header.
 pub(crate) const WORKLOAD_TYPE: &str = "catalyst-workload+jwt";
 
+/// What of a token's header is looked at. A word that stands there twice is no header of ours.
+#[derive(Debug, Deserialize)]
+struct Head {
+    alg: String,
+    #[serde(default)]
+    kid: Option<String>,
+    #[serde(default)]
+    typ: Option<String>,
+    // A token that brings or names its own key is an attempt; so is one with extensions that change what is signed.
+    #[serde(default)]
+    jwk: Present,
+    #[serde(default)]
+    jku: Present,
+    #[serde(default)]
+    x5u: Present,
+    #[serde(default)]
+    x5c: Present,
+    #[serde(default)]
+    crit: Present,
+    #[serde(default)]
+    b64: Present,
+    #[serde(default)]
+    zip: Present,
+    #[serde(default)]
+    enc: Present,
+}
+
+impl Head {
+    fn of(token: &str) -> Option<Self> {
+        // Three parts and one spelling of each: no padding, no white space, no stray bits.
+        let mut parts = token
+            .split('.')
+            .map(|part| BASE64URL_NOPAD.decode(part.as_bytes()));
+        let head = parts.next()?.ok()?;
+        let (Some(Ok(_)), Some(Ok(_)), None) = (parts.next(), parts.next(), parts.next()) else {
+            return None;
+        };
+        let head: Self = serde_json::from_slice(&head).ok()?;
+        let forbidden = [
+            &head.jwk, &head.jku, &head.x5u, &head.x5c, &head.crit, &head.b64, &head.zip, &head.enc,
+        ];
+        let sound = forbidden.iter().all(|word| !word.0);
+        sound.then_some(head)
+    }
+}
+
+/// Whether a word is there, whatever it says.
+#[derive(Debug, Default)]
+struct Present(bool);
+
+impl<'de> Deserialize<'de> for Present {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        IgnoredAny::deserialize(deserializer).map(|_| Self(true))
+    }
+}
+
 /// Claims of a user token. Types are strict: an `exp` of text or with a fraction is no token of ours.
 #[derive(Debug, Deserialize)]
 struct UserClaims {
+    iss: String,
     sub: String,
     tenant_id: String,
     roles: Vec<Role>,
     exp: u64,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "seconds")]
     iat: Option<u64>,
+    #[serde(default, deserialize_with = "seconds")]
+    nbf: Option<u64>,
 }
 
-/// Claims of a workload token.
+/// Claims of a workload token: the service that calls, and the one tenant that it may act for. The user behind the
+/// call is no part of it; the calling service has let that user in and answers for it.
 #[derive(Debug, Deserialize)]
 struct WorkloadClaims {
+    iss: String,
     sub: String,
     tenant_id: String,
     exp: u64,
-    #[serde(default)]
-    iat: Option<u64>,
+    iat: u64,
+    #[serde(default, deserialize_with = "seconds")]
+    nbf: Option<u64>,
+}
+
+/// A claim that may be missing, but not be null or anything else than whole seconds.
+fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    u64::deserialize(deserializer).map(Some)
 }
 
 /// The principal of a verified token.
@@ -90,8 +157,9 @@ struct Verified {
 pub(crate) struct Verifier {
     users: KeySet,
     workloads: KeySet,
-    user_rules: (String, String),
-    service: &'static str,
+    user_rules: Expected,
+    workload_rules: Expected,
+    refresh: Duration,
     clock: Clock,
     verified: Cache<[u8; 32], Verified>,
 }
@@ -102,11 +170,20 @@ impl Verifier {
         service: &'static str,
         clock: Clock,
     ) -> Result<Arc<Self>, SettingsError> {
+        let refetch = Duration::from_secs(settings.jwks_refetch_seconds);
+        let open = |variable, source| KeySet::open(variable, source, refetch);
         Ok(Arc::new(Self {
-            users: KeySet::open("CATALYST_AUTH_JWKS", &settings.auth_jwks).await?,
-            workloads: KeySet::open("CATALYST_WORKLOAD_JWKS", &settings.workload_jwks).await?,
-            user_rules: (settings.auth_issuer.clone(), settings.auth_audience.clone()),
-            service,
+            users: open("CATALYST_AUTH_JWKS", &settings.auth_jwks).await?,
+            workloads: open("CATALYST_WORKLOAD_JWKS", &settings.workload_jwks).await?,
+            user_rules: Expected {
+                issuer: settings.auth_issuer.clone(),
+                audience: settings.auth_audience.clone(),
+            },
+            workload_rules: Expected {
+                issuer: WORKLOAD_ISSUER.to_owned(),
+                audience: service.to_owned(),
+            },
+            refresh: Duration::from_secs(settings.jwks_refresh_seconds),
             clock,
             verified: Cache::new(CACHED),
         }))
@@ -114,9 +191,9 @@ impl Verifier {
 
     /// Keeps both key sets fresh. A change makes every remembered token be verified anew.
     pub(crate) async fn refresh(self: Arc<Self>, tasks: Tasks) {
-        while tasks.pause(REFRESH).await {
+        while tasks.pause(self.refresh).await {
             for set in [&self.users, &self.workloads] {
-                if let Err(why) = set.read_again(Duration::ZERO).await {
+                if let Err(why) = set.refresh().await {
                     tracing::warn!(error = %why, "a key set could not be refreshed; the last good one stays in force");
                 }
             }
@@ -142,20 +219,12 @@ impl Verifier {
                 Err(Failure::Expired)
             };
         }
-        let header = jsonwebtoken::decode_header(token).map_err(|_| Failure::Malformed)?;
-        // A token that brings or names its own key is an attempt; so is one with extensions that we do not know.
-        if header.jwk.is_some()
-            || header.jku.is_some()
-            || header.x5u.is_some()
-            || header.x5c.is_some()
-        {
-            return Err(Failure::Malformed);
-        }
-        let kid = header.kid.as_deref().ok_or(Failure::UnknownKey)?;
-        let (principal, exp) = if header.typ.as_deref() == Some(WORKLOAD_TYPE) {
-            self.verify_workload(kid, token, now).await?
+        let head = Head::of(token).ok_or(Failure::Malformed)?;
+        let kid = head.kid.as_deref().ok_or(Failure::UnknownKey)?;
+        let (principal, exp) = if head.typ.as_deref() == Some(WORKLOAD_TYPE) {
+            self.verify_workload(kid, &head.alg, token, now).await?
         } else {
-            self.verify_user(kid, token, now).await?
+            self.verify_user(kid, &head.alg, token, now).await?
         };
         let verified = Verified {
             principal: principal.clone(),
@@ -169,20 +238,21 @@ impl Verifier {
     async fn verify_user(
         &self,
         kid: &str,
+        algorithm: &str,
         token: &str,
         now: u64,
     ) -> Result<(Principal, u64), Failure> {
-        let expected = Expected {
-            issuer: self.user_rules.0.clone(),
-            audience: self.user_rules.1.clone(),
-        };
-        let claims: UserClaims = self.users.verify(kid, token, &expected).await?;
-        check_times(claims.exp, claims.iat, now, MAX_LIFETIME)?;
-        let tenant = TenantId::parse_strict(&claims.tenant_id).ok_or(Failure::ClaimsInvalid)?;
+        let rules = &self.user_rules;
+        let verified = self.users.verify(kid, algorithm, token, rules);
+        let claims: UserClaims = verified.await?;
+        check_issuer(&claims.iss, rules)?;
+        let begun = [claims.iat, claims.nbf];
+        check_times(claims.exp, begun, now, MAX_LIFETIME)?;
+        let tenant = tenant_of(&claims.tenant_id)?;
         let unusable = claims.sub.is_empty()
             || claims.sub.len() > 255
             || claims.sub.chars().any(char::is_control);
-        if unusable || tenant == TenantId::NONE {
+        if unusable {
             return Err(Failure::ClaimsInvalid);
         }
         let principal = Principal::User {
@@ -196,47 +266,66 @@ impl Verifier {
     async fn verify_workload(
         &self,
         kid: &str,
+        algorithm: &str,
         token: &str,
         now: u64,
     ) -> Result<(Principal, u64), Failure> {
-        let expected = Expected {
-            issuer: WORKLOAD_ISSUER.to_owned(),
-            audience: self.service.to_owned(),
-        };
-        let claims: WorkloadClaims = self.workloads.verify(kid, token, &expected).await?;
-        check_times(claims.exp, claims.iat, now, WORKLOAD_LIFETIME)?;
+        let rules = &self.workload_rules;
+        let verified = self.workloads.verify(kid, algorithm, token, rules);
+        let claims: WorkloadClaims = verified.await?;
+        check_issuer(&claims.iss, rules)?;
+        let begun = [Some(claims.iat), claims.nbf];
+        check_times(claims.exp, begun, now, WORKLOAD_LIFETIME)?;
         // A service signs for itself alone: its key carries its name.
         if claims.sub != kid {
             return Err(Failure::ClaimsInvalid);
         }
-        let tenant = TenantId::parse_strict(&claims.tenant_id).ok_or(Failure::ClaimsInvalid)?;
-        Ok((
-            Principal::Service {
-                tenant,
-                service: claims.sub.into(),
-            },
-            claims.exp,
-        ))
+        let principal = Principal::Service {
+            tenant: tenant_of(&claims.tenant_id)?,
+            service: claims.sub.into(),
+        };
+        Ok((principal, claims.exp))
     }
 }
 
-fn check_times(exp: u64, iat: Option<u64>, now: u64, lifetime: u64) -> Result<(), Failure> {
-    if exp > now.saturating_add(lifetime + LEEWAY) {
-        return Err(Failure::ClaimsInvalid);
+/// One issuer as text: a list of issuers is nobody's word.
+fn check_issuer(issuer: &str, rules: &Expected) -> Result<(), Failure> {
+    if issuer == rules.issuer {
+        Ok(())
+    } else {
+        Err(Failure::WrongIssuerOrAudience)
     }
-    if iat.is_some_and(|iat| iat > now.saturating_add(LEEWAY)) {
+}
+
+fn tenant_of(text: &str) -> Result<TenantId, Failure> {
+    TenantId::parse_strict(text)
+        .filter(|tenant| *tenant != TenantId::NONE)
+        .ok_or(Failure::ClaimsInvalid)
+}
+
+/// Refuses a token that ends too late, was made for too long, or has not begun.
+fn check_times(exp: u64, begun: [Option<u64>; 2], now: u64, lifetime: u64) -> Result<(), Failure> {
+    let soon = now.saturating_add(LEEWAY);
+    if begun.into_iter().flatten().any(|begin| begin > soon) {
         return Err(Failure::Expired);
+    }
+    let [made, _] = begun;
+    let made = made.unwrap_or(now).min(now);
+    if exp > made.saturating_add(lifetime).saturating_add(LEEWAY) {
+        return Err(Failure::ClaimsInvalid);
     }
     Ok(())
 }
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
+    use std::path::{Path, PathBuf};
+    use std::sync::LazyLock;
 
     use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
     use jsonwebtoken::jwk::{Jwk, JwkSet};
     use jsonwebtoken::{Algorithm, EncodingKey, Header};
+    use proptest::prelude::*;
 
     use super::*;
 
@@ -268,21 +357,40 @@ mod tests {
         jsonwebtoken::encode(&header, &claims, key).unwrap()
     }
 
-    #[tokio::test]
-    async fn a_removed_key_counts_no_more_for_a_remembered_token_however_the_change_was_noticed() {
+    fn fresh_path() -> PathBuf {
         let name = format!("catalyst-jwks-{}.json", Clock::system().new_uuid().simple());
-        let path = std::env::temp_dir().join(name);
-        let (old, new) = (new_key(), new_key());
-        publish(&path, &[("old", &old)]);
-        let source = path.to_string_lossy().into_owned();
-        let verifier = Verifier {
-            users: KeySet::open("USERS", &source).await.unwrap(),
-            workloads: KeySet::open("WORKLOADS", &source).await.unwrap(),
-            user_rules: ("issuer".to_owned(), "catalyst".to_owned()),
-            service: "projects",
+        std::env::temp_dir().join(name)
+    }
+
+    async fn verifier(path: &Path) -> Verifier {
+        let source = path.to_string_lossy();
+        let open = async |variable| {
+            let set = KeySet::open(variable, &source, Duration::from_secs(10));
+            set.await.unwrap()
+        };
+        Verifier {
+            users: open("USERS").await,
+            workloads: open("WORKLOADS").await,
+            user_rules: Expected {
+                issuer: "issuer".to_owned(),
+                audience: "catalyst".to_owned(),
+            },
+            workload_rules: Expected {
+                issuer: WORKLOAD_ISSUER.to_owned(),
+                audience: "projects".to_owned(),
+            },
+            refresh: Duration::from_secs(30),
             clock: Clock::system(),
             verified: Cache::new(10),
-        };
+        }
+    }
+
+    #[tokio::test]
+    async fn a_removed_key_counts_no_more_for_a_remembered_token_however_the_change_was_noticed() {
+        let path = fresh_path();
+        let (old, new) = (new_key(), new_key());
+        publish(&path, &[("old", &old)]);
+        let verifier = verifier(&path).await;
         let stolen = token("old", &old);
         assert!(verifier.verify(&stolen).await.is_ok());
         publish(&path, &[("new", &new)]);
@@ -291,12 +399,90 @@ mod tests {
             "nobody has looked yet"
         );
         // What a token with an unknown key id sets off; the refresh that follows sees nothing new.
-        verifier.users.read_again(Duration::ZERO).await.unwrap();
+        verifier.users.refresh().await.unwrap();
         assert_eq!(
             verifier.verify(&stolen).await.err(),
             Some(Failure::UnknownKey)
         );
         assert!(verifier.verify(&token("new", &new)).await.is_ok());
         std::fs::remove_file(path).unwrap();
+    }
+
+    #[tokio::test]
+    async fn two_keys_under_one_id_both_count_while_they_are_published() {
+        let path = fresh_path();
+        let (old, new, other) = (new_key(), new_key(), new_key());
+        publish(&path, &[("key", &old), ("key", &new)]);
+        let verifier = verifier(&path).await;
+        for key in [&old, &new] {
+            assert!(verifier.verify(&token("key", key)).await.is_ok());
+        }
+        let foreign = verifier.verify(&token("key", &other)).await;
+        assert_eq!(foreign.err(), Some(Failure::BadSignature));
+        std::fs::remove_file(path).unwrap();
+    }
+
+    /// A verifier, and a token that it accepts.
+    static SCENE: LazyLock<(Verifier, String)> = LazyLock::new(|| {
+        let path = fresh_path();
+        let key = new_key();
+        publish(&path, &[("key", &key)]);
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let verifier = runtime.block_on(verifier(&path));
+        std::fs::remove_file(path).unwrap();
+        let good = token("key", &key);
+        assert!(runtime.block_on(verifier.verify(&good)).is_ok());
+        (verifier, good)
+    });
+
+    fn accepts(token: &str) -> bool {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(SCENE.0.verify(token)).is_ok()
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_is_a_token(text in ".{0,300}", head in "[A-Za-z0-9_-]{0,80}", body in "[A-Za-z0-9_-]{0,80}") {
+            prop_assert!(!accepts(&text));
+            let token = format!("{head}.{body}.{head}");
+            prop_assert!(!accepts(&token));
+        }
+
+        #[test]
+        fn no_header_makes_other_claims_a_token(alg in "(ES256|HS256|none|None|es256|RS256|)", kid in "(key|KEY|)", claims in "\\{[ -~]{0,60}\\}") {
+            let head = serde_json::json!({"alg": alg, "kid": kid}).to_string();
+            let signature = SCENE.1.rsplit('.').next().unwrap();
+            let [head, body] = [head, claims].map(|part| BASE64URL_NOPAD.encode(part.as_bytes()));
+            let token = format!("{head}.{body}.{signature}");
+            prop_assert!(!accepts(&token));
+        }
+
+        #[test]
+        fn a_token_with_any_character_changed_dropped_or_added_is_refused(at in any::<prop::sample::Index>(), to in any::<char>(), kind in 0..3) {
+            let mut letters: Vec<char> = SCENE.1.chars().collect();
+            let at = at.index(letters.len());
+            match kind {
+                0 => letters[at] = to,
+                1 => drop(letters.remove(at)),
+                _ => letters.insert(at, to),
+            }
+            let mutant: String = letters.into_iter().collect();
+            prop_assert!(mutant == SCENE.1 || !accepts(&mutant), "{}", mutant);
+        }
+
+        #[test]
+        fn a_token_with_any_bit_of_its_signature_flipped_is_refused(bit in 0..512_usize) {
+            let (signed, signature) = SCENE.1.rsplit_once('.').unwrap();
+            let mut signature = BASE64URL_NOPAD.decode(signature.as_bytes()).unwrap();
+            signature[bit / 8] ^= 1 << (bit % 8);
+            let mutant = format!("{signed}.{}", BASE64URL_NOPAD.encode(&signature));
+            prop_assert!(!accepts(&mutant));
+        }
     }
 }

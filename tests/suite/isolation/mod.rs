@@ -9,4 +9,7 @@ mod matrix;
 mod rpcs;
 mod subjects;
 mod tables;
+mod forge;
 mod tokens;
+mod workloads;
+mod rotation;
