@@ -15,8 +15,9 @@ pub(crate) struct Reports {
 }
 
 impl Reports {
-    pub(crate) fn new(log: Option<SecurityLog>) -> Self {
-        Self { log }
+    /// The log of any one service will do: what is recorded is of the process.
+    pub(crate) fn new(log: SecurityLog) -> Self {
+        Self { log: Some(log) }
     }
 
     /// A peer broke the rules of the transport.

@@ -217,8 +217,7 @@ impl Host {
                 .await
             {
                 Ok((app, security)) => {
-                    // One log is enough: what it records is of the process.
-                    reports = Reports::new(Some(security));
+                    reports = Reports::new(security);
                     let router = std::mem::take(routes.axum_router_mut())
                         .merge(app.into_axum_router().reset_fallback());
                     *routes.axum_router_mut() = router;

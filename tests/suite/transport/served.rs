@@ -18,23 +18,27 @@ use crate::binary::program::serve_command;
 /// `catalyst serve consultants`, ended with the test.
 pub(super) struct Served {
     pub(super) address: SocketAddr,
+    admin: SocketAddr,
     child: Child,
 }
 
 impl Served {
     pub(super) async fn start(changes: &[(&str, &str)]) -> Self {
-        let address = std::net::TcpListener::bind("127.0.0.1:0")
-            .and_then(|listener| listener.local_addr())
-            .expect("a port");
-        let listen = address.to_string();
+        let (address, admin) = (free_port(), free_port());
+        let (listen, admin_listen) = (address.to_string(), admin.to_string());
         let mut changes = changes.to_vec();
         changes.push(("CATALYST_LISTEN", &listen));
+        changes.push(("CATALYST_ADMIN_LISTEN", &admin_listen));
         let child = serve_command("consultants", &changes)
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
             .expect("the program starts");
-        let served = Self { address, child };
+        let served = Self {
+            address,
+            admin,
+            child,
+        };
         let channel = within(Duration::from_secs(30), async || {
             served.endpoint().connect().await.ok()
         });
@@ -44,6 +48,21 @@ impl Served {
 
     pub(super) fn endpoint(&self) -> Endpoint {
         Endpoint::from_shared(format!("http://{}", self.address)).expect("a URL")
+    }
+
+    /// How often the process has counted this kind of abuse.
+    pub(super) async fn abuses(&self, kind: &str) -> u64 {
+        let url = format!("http://{}/metrics", self.admin);
+        let answer = reqwest::get(url).await.expect("the metrics");
+        let text = answer.text().await.expect("text");
+        let label = format!("abuse=\"{kind}\"");
+        let mut lines = text
+            .lines()
+            .filter(|line| line.starts_with("catalyst_server_abuses") && line.contains(&label));
+        lines
+            .next()
+            .and_then(|line| line.rsplit(' ').next()?.parse().ok())
+            .unwrap_or(0)
     }
 
     /// Memory in use, in KiB.
@@ -83,6 +102,12 @@ impl Served {
         });
         assert!(calm.await.is_some(), "the process is still busy");
     }
+}
+
+fn free_port() -> SocketAddr {
+    std::net::TcpListener::bind("127.0.0.1:0")
+        .and_then(|listener| listener.local_addr())
+        .expect("a port")
 }
 
 impl Drop for Served {
