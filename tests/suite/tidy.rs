@@ -30,6 +30,7 @@ const PURE: &[(&str, &[&str])] = &[
             "rules.rs",
             "rules/file.rs",
             "rules/names.rs",
+            "rules/reader.rs",
             "summary.rs",
             "trail.rs",
         ],

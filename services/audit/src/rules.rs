@@ -6,6 +6,7 @@
 
 pub mod file;
 mod names;
+mod reader;
 
 use std::sync::Arc;
 

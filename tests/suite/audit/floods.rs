@@ -4,12 +4,12 @@ use std::io::Write as _;
 use std::time::{Duration, Instant};
 
 use futures::{StreamExt, stream};
-use harness::{Firm, eventually, within};
+use harness::{Caller, Firm, eventually, within};
 use proto::audit::v1 as pb;
 use proto::projects::v1 as projects;
 use tonic::Code;
 
-use super::{alerts_of, asks_for, events_of, is_denied, list, records_of_operator};
+use super::{alerts_of, asks_for, events_of, is_denied, list, reason, records_of_operator};
 
 const MISS: &str = "catalyst.common.v1.ResourceNotFound";
 const ATTEMPT: &str = "catalyst.common.v1.CrossTenantAccessAttempted";
@@ -25,6 +25,24 @@ fn security() -> pb::RecordFilter {
     }
 }
 
+/// Names a project in vain. On a busy machine the first calls may find no connection in time: no row was read then and
+/// nothing recorded, and the contract says to repeat the call.
+async fn probe(caller: &Caller, project: &str) {
+    loop {
+        let request = projects::GetProjectRequest {
+            project_id: project.to_owned(),
+        };
+        let refused = caller.projects().get_project(request).await;
+        let refused = refused.expect_err("no one finds it");
+        if reason(&refused) == "DATABASE_UNAVAILABLE" {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            continue;
+        }
+        assert_eq!(refused.code(), Code::NotFound, "{refused:?}");
+        return;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn ten_thousand_probes_of_one_user_and_one_of_another_are_two_alerts_with_exact_counts() {
     let (offender, victim) = tokio::join!(Firm::new("Flooder"), Firm::new("Flooded"));
@@ -32,13 +50,7 @@ async fn ten_thousand_probes_of_one_user_and_one_of_another_are_two_alerts_with_
     let mallory = offender.user("mallory", &["manager"]);
     let began = Instant::now();
     stream::iter(0..PROBES)
-        .for_each_concurrent(128, async |_| {
-            let request = projects::GetProjectRequest {
-                project_id: project.id.clone(),
-            };
-            let refused = mallory.projects().get_project(request).await;
-            assert_eq!(refused.expect_err("not found").code(), Code::NotFound);
-        })
+        .for_each_concurrent(32, async |_| probe(&mallory, &project.id).await)
         .await;
     asks_for(&offender, "trudy", &project.id).await;
     let last = Instant::now();
