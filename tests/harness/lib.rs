@@ -168,10 +168,10 @@ async fn bring_up() -> anyhow::Result<(World, Deployment, Host)> {
     watch_over(&deployment, &alertmanager, &dir)?;
     let alert_rules = dir.join("alert-rules.toml");
     let sinks = format!(
-        "[[sink]]\nname = \"pager\"\ntype = \"webhook\"\nurl = \"{}\"\nsecret_file = {:?}\n\n\
+        "[[sink]]\nname = \"pager\"\ntype = \"webhook\"\nurl = \"{}\"\nsecret_file = \"{}\"\n\n\
          [[sink]]\nname = \"alertmanager\"\ntype = \"alertmanager\"\nurl = \"{}\"\n",
         pager.url,
-        deployment.keys.webhook_secret(),
+        deployment.keys.webhook_secret().display(),
         alertmanager.url,
     );
     std::fs::write(&alert_rules, rules_for_tests(&sinks))?;

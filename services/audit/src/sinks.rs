@@ -1,6 +1,6 @@
 //! Who is told of alerts: sinks that settings and the file of rules name, opened with their secrets.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use kit::settings::{SettingsError, read_secret};
@@ -30,7 +30,7 @@ pub(crate) struct Sink {
 
 #[derive(Debug)]
 enum Receiver {
-    Webhook(Webhook),
+    Webhook(Box<Webhook>),
     Alertmanager(Alertmanager),
 }
 
@@ -128,7 +128,9 @@ impl Sink {
         let receiver = match &spec.kind {
             SinkKind::Webhook { secret_file } => {
                 let webhook = Webhook::new(url, &secret(secret_file)?, spec.names_offender);
-                Receiver::Webhook(webhook.ok_or_else(|| no_secret(&variable, &place, secret_file))?)
+                Receiver::Webhook(Box::new(
+                    webhook.ok_or_else(|| no_secret(variable, &place, secret_file))?,
+                ))
             }
             SinkKind::Alertmanager { token_file } => {
                 let token = token_file.as_deref().map(secret).transpose()?;
@@ -171,7 +173,7 @@ impl Sink {
 fn no_secret(
     variable: impl Fn(&'static str) -> &'static str,
     place: &str,
-    file: &PathBuf,
+    file: &Path,
 ) -> SettingsError {
     SettingsError::new(
         variable("CATALYST_ALERT_WEBHOOK_SECRET_FILE"),

@@ -132,6 +132,13 @@ fn refusal(type_name: &str, body: &Bytes) -> Option<String> {
                 event.log_tenant_id, event.found_sequence, event.signed_sequence
             )
         }
+        _ => return of_audit(message, body),
+    })
+}
+
+/// What audit itself writes into a log.
+fn of_audit(message: &str, body: &Bytes) -> Option<String> {
+    Some(match message {
         security::SecurityEventsAggregated::NAME => {
             let event: security::SecurityEventsAggregated = decode(body)?;
             let words = words(&event.r#type).join(" ");

@@ -53,7 +53,8 @@ async fn a_sink_that_is_away_delays_no_other_and_is_told_once_when_it_is_back() 
         (state().await == Some(pb::AlertDeliveryState::Delivered)).then_some(())
     })
     .await;
-    assert_eq!(ids(pager.accepted(), &alert), [alert.id.clone()]);
+    let told = ids(pager.accepted(), &alert);
+    assert_eq!(told, std::slice::from_ref(&alert.id));
     assert!(
         ids(world().webhook.accepted(), &alert).is_empty(),
         "it is no route of the rule"

@@ -90,7 +90,7 @@ fn section_at(text: &str, offset: usize) -> String {
     let is_head = |text: &&str| text.trim_start().starts_with("[[");
     let lines: Vec<&str> = text.lines().collect();
     let above = lines.get(..line.min(lines.len())).unwrap_or_default();
-    let Some(start) = above.iter().rposition(|line| is_head(&line)) else {
+    let Some(start) = above.iter().rposition(is_head) else {
         return String::new();
     };
     let section = lines.get(start + 1..).unwrap_or_default();
