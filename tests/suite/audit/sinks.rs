@@ -1,5 +1,7 @@
 //! Sinks: each is told by itself, an Alertmanager until the alert is acknowledged.
 
+use std::io::Write as _;
+
 use harness::{Caller, Firm, eventually, world};
 use proto::audit::v1 as pb;
 use proto::projects::v1 as projects;
@@ -65,6 +67,7 @@ async fn a_sink_that_is_away_delays_no_other_and_is_told_once_when_it_is_back() 
 async fn an_alertmanager_has_the_alert_until_it_is_acknowledged_and_nothing_of_who_did_it() {
     let firm = Firm::new("Paged").await;
     let alertmanager = &world().alertmanager;
+    let _ = writeln!(std::io::stderr(), "alerts go to {}", alertmanager.what);
     let alert = repeats_metadata(&firm).await;
     let firing = eventually(alertmanager.what, async || {
         alertmanager.firing(&alert.id).await
