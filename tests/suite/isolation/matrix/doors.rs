@@ -28,7 +28,7 @@ fn unauthenticated(
     note: &str,
     callers: Vec<(Caller, &'static str, &'static str)>,
 ) -> Shot {
-    let channel = aim.from_source();
+    let channel = aim.own_channel();
     let message = aim.request();
     let mut events = Vec::new();
     let mut calls = Vec::new();

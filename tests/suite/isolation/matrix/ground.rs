@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 
-use harness::{Caller, Firm, Probe, Replica, eventually, probe, world};
+use harness::{Caller, Firm, Probe, Replica, eventually, probe, within, world};
 use kit::TenantId;
 use kit::ctx::Clock;
 use prost::Message as _;
@@ -387,7 +387,7 @@ impl Aim<'_> {
     }
 
     /// A connection from this cell's own address.
-    pub(super) fn from_source(&self) -> Channel {
+    pub(super) fn own_channel(&self) -> Channel {
         // Only there every address of the loopback network is the machine's own.
         let address = cfg!(target_os = "linux").then_some(IpAddr::V4(self.source));
         Endpoint::from_shared(world().url.clone())
@@ -419,21 +419,17 @@ const PATIENCE: std::time::Duration = std::time::Duration::from_secs(20);
 /// How long a watch that was let in may be silent before that counts as its answer.
 const SILENCE: std::time::Duration = std::time::Duration::from_secs(3);
 
-/// How often a call is made again that a service could not work on.
-const REPEATS: u32 = 5;
-
 /// A call, and its answer. One that finds the machine too busy to answer is made again, as every caller is told to do:
 /// nothing of it is on record.
 pub(super) async fn send(call: &Call) -> Probe {
-    let mut answer = once(call).await;
-    for _ in 0..REPEATS {
-        if answer.code != Code::Unavailable {
-            break;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
-        answer = once(call).await;
+    let answered = within(PATIENCE, async || {
+        let answer = once(call).await;
+        (answer.code != Code::Unavailable).then_some(answer)
+    });
+    match answered.await {
+        Some(answer) => answer,
+        None => once(call).await,
     }
-    answer
 }
 
 /// For a stream the first message counts.

@@ -19,7 +19,7 @@ use std::net::Ipv4Addr;
 use std::num::NonZeroU32;
 
 use futures::StreamExt as _;
-use futures::future::BoxFuture;
+use futures::future::LocalBoxFuture;
 use harness::{Firm, Probe, Replica, world};
 use tonic::Code;
 
@@ -28,8 +28,9 @@ use self::kind::Kind;
 use self::shot::{Call, Event, Shot, is_refusal};
 use super::cases::{CASES, descriptor, full_name, methods};
 
-/// How many calls are under way at the same time.
-const CALLERS: usize = 12;
+/// How many calls are under way at the same time: half of what a service has connections to the database, so that the
+/// tests beside this one find some.
+const CALLERS: usize = 6;
 /// A cell is an RPC under an attack. The README promises this many.
 pub(super) const FLOOR: usize = 600;
 
@@ -38,7 +39,7 @@ pub(super) const FLOOR: usize = 600;
 enum Make {
     Now(fn(&Aim<'_>) -> Vec<Shot>),
     /// It takes calls.
-    Later(for<'a> fn(&'a Aim<'a>) -> BoxFuture<'a, Vec<Shot>>),
+    Later(for<'a> fn(&'a Aim<'a>) -> LocalBoxFuture<'a, Vec<Shot>>),
 }
 
 /// One way to try. It makes no shot at an RPC that it does not apply to.
@@ -332,28 +333,29 @@ async fn alerts(firm: &Firm) -> proto::audit::v1::ListAlertsResponse {
 /// One line past the capture of test output, and the table with it for those who ask.
 #[expect(clippy::print_stdout, reason = "the table is for --nocapture alone")]
 fn tell(cells: &[Cell], calls: usize, took: std::time::Duration, trail: &trail::Trail) {
-    let mut table = format!("{:26}", "attack × kind");
-    for kind in Kind::ALL {
-        table.push_str(&format!("{:>9}", format!("{kind:?}")));
-    }
+    let kinds = Kind::ALL.map(|kind| format!("{:>9}", format!("{kind:?}")));
+    let mut table = vec![format!("{:26}{}", "attack × kind", kinds.concat())];
     let names: Vec<&str> = cells.iter().map(|cell| cell.attack).collect();
     let mut rows: Vec<&str> = names.clone();
     rows.dedup();
     for row in rows {
-        table.push_str(&format!("\n{row:26}"));
-        for kind in Kind::ALL {
-            let count = cells
-                .iter()
-                .filter(|cell| cell.attack == row && cell.kind == kind)
-                .count();
-            table.push_str(&format!("{count:>9}"));
-        }
+        let counts = Kind::ALL.map(|kind| {
+            let of_kind = |cell: &&Cell| cell.attack == row && cell.kind == kind;
+            format!("{:>9}", cells.iter().filter(of_kind).count())
+        });
+        table.push(format!("{row:26}{}", counts.concat()));
     }
-    println!("{table}");
+    println!("{}", table.join("\n"));
+    let tried = |name: &String| cells.iter().any(|cell| cell.method == name);
+    let uncovered = methods()
+        .iter()
+        .map(full_name)
+        .filter(|it| !tried(it))
+        .count();
     let slowest = trail.slowest.unwrap_or_default();
     let line = format!(
         "isolation: {} cells ({} RPCs × {} attacks where they apply), {calls} calls in {:.1} s, slowest promotion \
-         {:.1} s, 0 uncovered RPCs\n",
+         {:.1} s, {uncovered} uncovered RPCs\n",
         cells.len(),
         CASES.len(),
         ATTACKS.len() + 1,

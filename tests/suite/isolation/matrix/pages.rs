@@ -1,7 +1,7 @@
 //! Attacks with page tokens: another tenant's, another user's, another filter's, another method's, and scribbles.
 
 use data_encoding::BASE64URL_NOPAD as BASE64;
-use futures::future::BoxFuture;
+use futures::future::LocalBoxFuture;
 use harness::Caller;
 use kit::TenantId;
 use prost_reflect::{DynamicMessage, ReflectMessage as _};
@@ -129,7 +129,7 @@ async fn token(
     }
 }
 
-pub(super) fn page_token<'a>(aim: &'a Aim<'a>) -> BoxFuture<'a, Vec<Shot>> {
+pub(super) fn page_token<'a>(aim: &'a Aim<'a>) -> LocalBoxFuture<'a, Vec<Shot>> {
     Box::pin(async move {
         let method = aim.case.method;
         if fields::named(&aim.request().descriptor(), "page_token").is_none() {
