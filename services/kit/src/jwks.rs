@@ -37,7 +37,8 @@ enum Source {
 
 /// The ids of the usable keys of a set, read as a service reads it at start.
 pub async fn key_ids(variable: &'static str, source: &str) -> Result<Vec<String>, SettingsError> {
-    let set = KeySet::open(variable, source).await?;
+    // Read once, so nothing is read again.
+    let set = KeySet::open(variable, source, Duration::MAX).await?;
     Ok(set.current().keys().cloned().collect())
 }
 

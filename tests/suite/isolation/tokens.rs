@@ -440,7 +440,7 @@ async fn a_token_anywhere_but_alone_in_its_place_is_none() {
             "in binary metadata",
             Missing,
             bare.clone()
-                .with_binary("authorization-bin", bearer.as_bytes()),
+                .with_bin("authorization-bin", bearer.as_bytes()),
         ),
         (
             "as a password",
