@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use prost_reflect::DescriptorPool;
-use tokio::net::TcpListener;
 use tonic::service::Routes;
+use tonic::transport::server::TcpIncoming;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 use tower::Layer;
@@ -234,14 +234,13 @@ impl Host {
         }
         let (tasks, stop) = (host.servers.clone(), host.stop_servers.clone());
         let connections = Connections::new(&settings.listen.connections, tls, reports, tasks, stop);
-        host.serve(
-            listener,
-            admin_listener,
-            routes,
-            methods,
-            connections,
-            registry,
-        );
+        let layer = CallLayer::new(host.calls.clone(), methods, connections.reports.clone());
+        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+        let serving = connections.serve(incoming, layer.layer(routes.prepare()));
+        host.servers.spawn(serving);
+        let (readiness, stop) = (host.readiness.clone(), host.stop_servers.clone());
+        let admin = admin::serve(admin_listener, registry, readiness, stop);
+        host.servers.spawn(admin);
         for service in &host.serving {
             host.health
                 .set_service_status(*service, ServingStatus::Serving)
@@ -393,29 +392,6 @@ impl Host {
         );
         self.background.spawn(relay.run());
         Ok(())
-    }
-
-    fn serve(
-        &self,
-        listener: TcpListener,
-        admin_listener: TcpListener,
-        routes: Routes,
-        methods: Methods,
-        connections: Connections,
-        registry: prometheus::Registry,
-    ) {
-        let layer = CallLayer::new(self.calls.clone(), methods, connections.reports.clone());
-        let incoming =
-            tonic::transport::server::TcpIncoming::from(listener).with_nodelay(Some(true));
-        let service = layer.layer(routes.prepare());
-        self.servers.spawn(connections.serve(incoming, service));
-        let stop = self.stop_servers.clone();
-        self.servers.spawn(admin::serve(
-            admin_listener,
-            registry,
-            self.readiness.clone(),
-            stop,
-        ));
     }
 
     /// Stops in order. Bounded: what is not done within about 9 s is abandoned, and what was not acknowledged to a

@@ -49,7 +49,7 @@ pub(crate) struct KeySet {
     http: reqwest::Client,
     /// Unknown key ids make the set be read again at most this often.
     refetch: Duration,
-    keys: RwLock<Arc<Keys>>,
+    keys: RwLock<Arc<HashMap<String, Vec<Key>>>>,
     last_read: tokio::sync::Mutex<Option<Instant>>,
     /// The bytes of the last good set, to see whether a refresh changed anything.
     raw: RwLock<Vec<u8>>,

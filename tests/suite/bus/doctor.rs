@@ -92,7 +92,7 @@ async fn streams_durables_and_a_bucket_that_depart_are_found() {
     let jetstream = jetstream::new(lone.user("migrator").await);
     let mut letters = kit::topology::streams(1)
         .into_iter()
-        .next_back()
+        .find(|stream| stream.name == "DEAD_LETTERS")
         .expect("dead letters");
     letters.max_age = Duration::from_hours(1);
     jetstream.update_stream(&letters).await.expect("updated");

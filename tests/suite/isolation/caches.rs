@@ -27,6 +27,11 @@ const REMEMBERED: &[(&str, &str, &str)] = &[
     ),
     ("kit/src/gate.rs", "rates of calls", "keyed by tenant"),
     (
+        "kit/src/connections.rs",
+        "counts of connections",
+        "keyed by address, before anyone is verified; a count",
+    ),
+    (
         "kit/src/subscriber.rs",
         "failures of events",
         "keyed by the event's id; a count",

@@ -1,6 +1,6 @@
 //! Sums on the wire.
 
-use kit::fields::{Fields, MISSING};
+use kit::fields::Fields;
 use proto::time_entries::v1 as pb;
 use time::Date;
 use time::macros::date;
@@ -29,9 +29,7 @@ pub(super) fn read_selection(
         .map(|wire| dimension(*wire))
         .collect();
     let grouping = dimensions.and_then(|dimensions| Grouping::new(&dimensions));
-    if request.group_by.is_empty() {
-        fields.reject("group_by", format!("{MISSING}: at least one dimension"));
-    } else if grouping.is_none() {
+    if grouping.is_none() {
         fields.reject(
             "group_by",
             "must name PROJECT, CONSULTANT and one of DAY, WEEK and MONTH, each at most once",
