@@ -91,13 +91,14 @@ pub struct World {
     pub log: Option<PathBuf>,
 }
 
-static WORLD: OnceLock<World> = OnceLock::new();
+static WORLD: OnceLock<Result<World, String>> = OnceLock::new();
 
-/// The system that all tests of this process share.
+/// The system that all tests of this process share. What does not start once is not tried again for each test.
 pub fn world() -> &'static World {
-    WORLD.get_or_init(|| {
-        start().unwrap_or_else(|error| panic!("the system does not start: {error:#}"))
-    })
+    WORLD
+        .get_or_init(|| start().map_err(|error| format!("{error:#}")))
+        .as_ref()
+        .unwrap_or_else(|error| panic!("the system does not start: {error}"))
 }
 
 /// A superuser's URL of the test server, where a test may create databases of its own.
