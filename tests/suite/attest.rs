@@ -155,6 +155,25 @@ async fn a_session_that_policies_do_not_bind_is_named() -> anyhow::Result<()> {
     scratch.remove().await
 }
 
+/// As each serving role, what `catalyst doctor` asks of a deployment.
+#[tokio::test]
+async fn the_database_of_the_running_system_raises_nothing() -> anyhow::Result<()> {
+    let world = harness::world();
+    for definition in &catalyst::services::ALL {
+        let role = format!("{}_app", definition.schema);
+        let password = std::fs::read_to_string(world.password_dir.join(&role))?;
+        let options: PgConnectOptions = world.database_url.parse()?;
+        let options = options.username(&role).password(password.trim());
+        let mut session = options.disable_statement_logging().connect().await?;
+        assert_eq!(attest::attest_session(&mut session, &role).await?, []);
+        let mut findings = attest::attest(&mut session, &host::expected(&[*definition])).await?;
+        findings.retain(|finding| finding.severity == attest::Severity::Error);
+        assert_eq!(findings, []);
+        session.close().await?;
+    }
+    Ok(())
+}
+
 /// What every service has in its schema passes for a service that adds nothing.
 #[tokio::test]
 async fn the_tables_of_the_kit_raise_nothing() -> anyhow::Result<()> {

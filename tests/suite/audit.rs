@@ -5,6 +5,7 @@ mod alerts;
 mod checkpoints;
 mod full;
 mod floods;
+mod grants;
 mod log;
 mod rules;
 mod sides;

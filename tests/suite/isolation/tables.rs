@@ -192,7 +192,15 @@ async fn the_serving_role_can_neither_truncate_nor_leave_its_role() {
     let mut admin = administrator().await;
     for table in tenant_tables(&mut admin).await {
         let mut session = serving(&table.schema).await;
-        touched(&mut session, &format!("truncate {}", table.qualified())).await;
+        let truncate = format!("truncate {}", table.qualified());
+        let refused = sqlx::query(AssertSqlSafe(truncate))
+            .execute(&mut session)
+            .await
+            .expect_err("a serving role may not truncate");
+        let code = refused
+            .as_database_error()
+            .and_then(sqlx::error::DatabaseError::code);
+        assert_eq!(code.as_deref(), Some("42501"), "{}", table.qualified());
         for statement in [
             "set role postgres".to_owned(),
             format!("set role {}_owner", table.schema),
@@ -228,5 +236,40 @@ async fn one_service_reaches_no_table_of_another() {
             });
             assert_eq!(code.as_deref(), Some("42501"), "{schema}_app: {statement}");
         }
+    }
+}
+
+/// Even an administrator, whom no policy binds, cannot make such a link: PostgreSQL checks keys without policies.
+#[tokio::test]
+async fn no_foreign_key_links_a_row_to_one_of_another_tenant() {
+    let (own, other) = tokio::join!(Fixture::new("Own"), Fixture::new("Other"));
+    let mut admin = administrator().await;
+    let keys = sqlx::query(
+        "select c.conrelid::regclass::text, quote_ident(a.attname), c.confrelid::regclass::text \
+         from pg_constraint c join pg_namespace n on n.oid = c.connamespace \
+         join pg_attribute a on a.attrelid = c.conrelid and a.attnum = any(c.conkey) and a.attname <> 'tenant_id' \
+         where c.contype = 'f' and c.conparentid = 0 \
+           and n.nspname in ('tenants', 'consultants', 'projects', 'time_entries', 'audit')",
+    )
+    .fetch_all(&mut admin)
+    .await
+    .expect("the catalog is read");
+    assert!(keys.len() >= 5, "only {} keys were found", keys.len());
+    for key in keys {
+        let (from, column, to): (String, String, String) = (key.get(0), key.get(1), key.get(2));
+        let link = format!(
+            "update {from} set {column} = (select id from {to} where tenant_id = '{}' limit 1) where tenant_id = '{}'",
+            other.firm.id, own.firm.id
+        );
+        let mut tx = admin.begin().await.expect("begin");
+        let refused = sqlx::query(AssertSqlSafe(link.clone()))
+            .execute(&mut *tx)
+            .await
+            .expect_err(&link);
+        let code = refused
+            .as_database_error()
+            .and_then(sqlx::error::DatabaseError::code);
+        assert_eq!(code.as_deref(), Some("23503"), "{link}: {refused}");
+        tx.rollback().await.expect("rollback");
     }
 }
