@@ -405,4 +405,13 @@ mod tests {
             assert!(names_another(&metadata, TenantId::PLATFORM));
         }
     }
+
+    #[test]
+    fn a_tenant_over_its_rate_waits_and_no_other_does() {
+        let limiter = Limiter::new(std::num::NonZeroU32::MIN);
+        assert_eq!(limiter.check(TenantId::PLATFORM), None);
+        let wait = limiter.check(TenantId::PLATFORM);
+        assert!(wait.is_some_and(|wait| wait <= Duration::from_secs(1)));
+        assert_eq!(limiter.check(TenantId::NONE), None);
+    }
 }

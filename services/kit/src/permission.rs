@@ -132,3 +132,28 @@ pub fn departures(grpc_services: &[&str], table: &[Rpc]) -> Vec<String> {
     }
     found
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SERVICE: &str = "catalyst.consultants.v1.ConsultantLookupService";
+    const LOOKUP: Rpc = Rpc::new(
+        "catalyst.consultants.v1.ConsultantLookupService/LookupConsultant",
+        Permission::services("consultants.lookup_consultant", &["projects"]),
+    );
+
+    #[test]
+    fn an_rpc_without_a_permission_is_a_departure() {
+        assert!(departures(&[SERVICE], &[LOOKUP]).is_empty());
+        assert_eq!(departures(&[SERVICE], &[]).len(), 1);
+    }
+
+    #[test]
+    fn two_permissions_of_an_rpc_and_one_of_none_are_departures() {
+        assert_eq!(departures(&[SERVICE], &[LOOKUP, LOOKUP]).len(), 1);
+        let steal = Rpc::new("catalyst.x.v1.X/Steal", LOOKUP.permission);
+        assert_eq!(departures(&[SERVICE], &[LOOKUP, steal]).len(), 1);
+        assert_eq!(departures(&["catalyst.x.v1.X"], &[]).len(), 1);
+    }
+}

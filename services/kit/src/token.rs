@@ -485,4 +485,21 @@ mod tests {
             prop_assert!(!accepts(&mutant));
         }
     }
+
+    #[tokio::test]
+    async fn a_remembered_token_expires() {
+        let path = fresh_path();
+        let key = new_key();
+        publish(&path, &[("key", &key)]);
+        let clock = Clock::fixed(Clock::system().now());
+        let verifier = Verifier {
+            clock: clock.clone(),
+            ..verifier(&path).await
+        };
+        let token = token("key", &key);
+        assert!(verifier.verify(&token).await.is_ok());
+        clock.advance(time::Duration::minutes(11));
+        assert_eq!(verifier.verify(&token).await.err(), Some(Failure::Expired));
+        std::fs::remove_file(path).unwrap();
+    }
 }

@@ -8,6 +8,7 @@ mod identity;
 mod matrix;
 mod rpcs;
 mod subjects;
+mod signers;
 mod tables;
 mod forge;
 mod tokens;
