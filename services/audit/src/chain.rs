@@ -259,7 +259,7 @@ mod tests {
 
     #[test]
     fn a_changed_field_is_found_whichever_it_is() {
-        let changes: [fn(&mut Record); 12] = [
+        let changes: [fn(&mut Record); 15] = [
             |record| record.recorded_at += time::Duration::MICROSECOND,
             |record| record.entry.id = Uuid::nil(),
             |record| record.entry.event_id = Uuid::nil(),
@@ -267,6 +267,9 @@ mod tests {
             |record| record.entry.category = Category::Security,
             |record| record.entry.severity = Severity::Low,
             |record| record.entry.actor = Actor::Service("kim".to_owned()),
+            |record| record.entry.actor = Actor::User("lee".to_owned()),
+            |record| record.entry.source.push('x'),
+            |record| record.entry.aggregate_id = Uuid::nil(),
             |record| record.entry.version = 2,
             |record| record.entry.resource = None,
             |record| record.entry.occurred_at -= time::Duration::MICROSECOND,
@@ -315,6 +318,22 @@ mod tests {
         assert_eq!(
             verify(&records, head),
             Err(BadEntry::Changed { sequence: 5 })
+        );
+    }
+
+    #[test]
+    fn a_record_that_was_written_anew_is_found_at_its_follower() {
+        let (mut records, head) = log(ACME, 9);
+        let mut forged = Head {
+            sequence: 4,
+            hash: records[3].hash,
+        };
+        let at = OffsetDateTime::UNIX_EPOCH;
+        let other = forged.append(ACME, Log::Tenant, at, [entry(99)]);
+        records.splice(4..5, other);
+        assert_eq!(
+            verify(&records, head),
+            Err(BadEntry::Changed { sequence: 6 })
         );
     }
 
