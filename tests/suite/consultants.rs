@@ -425,3 +425,28 @@ async fn a_deadline_that_passes_is_told_as_such() {
         .and_then(|status| status.to_str().ok());
     assert_eq!(status, Some("4"), "{:?}", answer.headers());
 }
+
+#[tokio::test]
+async fn a_fault_is_told_by_a_fixed_sentence() {
+    use sqlx::Connection as _;
+    let firm = Firm::new("Acme").await;
+    let id = new_id();
+    create(&firm, kim("K-1"), &id).await.expect("created");
+    let mut admin = sqlx::postgres::PgConnection::connect(&harness::world().postgres_admin_url)
+        .await
+        .expect("connected");
+    sqlx::query(
+        "update consultants.request set answer = to_jsonb('canary'::text) where tenant_id = $1",
+    )
+    .bind(firm.id.uuid())
+    .execute(&mut admin)
+    .await
+    .expect("the answer is damaged");
+    let refused = create(&firm, kim("K-1"), &id).await.expect_err("a fault");
+    assert_eq!(
+        (refused.code(), refused.message(), reason(&refused).as_str()),
+        (Code::Internal, "internal error", "INTERNAL")
+    );
+    let details = String::from_utf8_lossy(refused.details()).into_owned();
+    assert!(!details.contains("canary"), "{details}");
+}

@@ -14,6 +14,7 @@ mod binary;
 mod bus;
 mod consultants;
 mod deploy;
+mod durability;
 mod events;
 mod isolation;
 mod pool;

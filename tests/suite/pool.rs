@@ -75,6 +75,11 @@ async fn two_thousand_cancelled_calls_leave_no_transaction_and_no_setting_behind
         "only {cancelled} calls were cancelled: the limits are too wide"
     );
 
+    // Where every call was cancelled at the last, both connections are new: each has ended one whole call before it is
+    // looked at.
+    let (own, other) = tokio::join!(operation(&db, &contexts[0]), operation(&db, &contexts[1]));
+    own.and(other).expect("two calls in peace");
+
     // Both connections, borrowed at the same time: no context, hence no row, and no transaction: there `now()` is the
     // statement's own time, which moves between two statements.
     let probe = "select nullif(current_setting('app.current_tenant_id', true), ''), \
@@ -153,6 +158,55 @@ async fn a_call_whose_caller_hangs_up_is_carried_out_to_its_end() {
             .records
             .len();
         (created == recorded).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_call_that_waits_is_carried_out_although_its_caller_hangs_up() {
+    use proto::consultants::v1 as pb;
+    use sqlx::Connection as _;
+    let firm = Firm::new("Hangup").await;
+    let kim = firm.hires("Kim").await;
+    let mut admin = sqlx::postgres::PgConnection::connect(&world().postgres_admin_url)
+        .await
+        .expect("connected");
+    let mut held = admin.begin().await.expect("begun");
+    sqlx::query("select 1 from consultants.consultant where tenant_id = $1 for update")
+        .bind(firm.id.uuid())
+        .execute(&mut *held)
+        .await
+        .expect("the row is held");
+    let request = pb::UpdateConsultantRequest {
+        consultant: Some(pb::Consultant {
+            id: kim.id.clone(),
+            job_title: "Lead".to_owned(),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    let mut client = firm.consultants();
+    let waits = harness::eventually("the call waits for the row", async || {
+        let blocked =
+            "select 1 from pg_stat_activity where pg_backend_pid() = any(pg_blocking_pids(pid))";
+        sqlx::query(blocked).fetch_optional(&mut *held).await.ok()?
+    });
+    tokio::select! {
+        _ = client.update_consultant(request) => panic!("the row was not held"),
+        _ = waits => {}
+    }
+    // On the same connection: once this is answered, the server knows that the caller of the first has gone.
+    let read = async || {
+        let request = pb::GetConsultantRequest {
+            consultant_id: kim.id.clone(),
+        };
+        let read = firm.consultants().get_consultant(request).await;
+        read.expect("found").into_inner().consultant.expect("it")
+    };
+    assert_eq!(read().await.job_title, "");
+    held.rollback().await.expect("the row is free");
+    harness::eventually("the call takes effect", async || {
+        (read().await.job_title == "Lead").then_some(())
     })
     .await;
 }
