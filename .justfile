@@ -21,6 +21,10 @@ test *words:
 bench *options:
     cargo run --release --package catalyst-tests --bin bench -- {{ options }}
 
+# Controls broken one at a time: which tests notice? All, or those whose names hold a word: `just mutants policy`.
+mutants *options:
+    cargo run --package catalyst-tests --bin mutants -- run {{ options }}
+
 # What a submission must pass.
 ci:
     .ci/run

@@ -1,6 +1,7 @@
 //! The architecture's invariants, held against the tree itself: what may know what, and how things are named.
 //! Each rule is a function over its input and is shown a planted fault as well, so that it cannot pass by looking away.
 
+mod mutants;
 mod rules;
 
 use std::collections::BTreeMap;
