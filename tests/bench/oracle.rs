@@ -131,7 +131,7 @@ impl Prober<'_> {
                 }
             };
             // Either comes first as often, by chance, so that neither gains by what the other left behind.
-            if Uuid::new_v4().as_u128() & 1 == 0 {
+            if chance() & 1 == 0 {
                 samples
                     .foreign
                     .push(self.ask(method, cache, foreign).await?);
@@ -152,7 +152,7 @@ impl Prober<'_> {
             Cache::Warm => self.warm.clone(),
             Cache::Cold => {
                 self.tokens += 1;
-                let subject = format!("prober-{}-{}", Uuid::new_v4().simple(), self.tokens);
+                let subject = format!("prober-{:x}-{}", chance(), self.tokens);
                 metadata(self.system, self.firm.tenant, &subject, "admin")?
             }
         };
@@ -230,10 +230,17 @@ fn with<T>(metadata: MetadataMap, message: T) -> Request<T> {
     request
 }
 
+fn chance() -> u128 {
+    let mut bytes = [0; 16];
+    let _ = aws_lc_rs::rand::fill(&mut bytes);
+    u128::from_ne_bytes(bytes)
+}
+
 /// Of the form that the services make.
 fn random_id() -> Uuid {
-    let random = Uuid::new_v4().as_u128();
-    Uuid::from_u128(random & !(0xf << 76) | 0x7 << 76)
+    // The bits of version and variant.
+    let marks = 0xf << 76 | 0x3 << 62;
+    Uuid::from_u128(chance() & !marks | 0x7 << 76 | 0x2 << 62)
 }
 
 fn median(sorted: &[f64]) -> f64 {
