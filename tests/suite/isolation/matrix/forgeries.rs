@@ -75,7 +75,7 @@ pub(super) fn forgeries(tenant: TenantId) -> Vec<Forgery> {
         forged(
             "algorithm none",
             headed(json!({"alg": "none", "kid": "development"})),
-            "MALFORMED",
+            "BAD_SIGNATURE",
         ),
         forged(
             "an unknown key",
@@ -95,7 +95,7 @@ pub(super) fn forgeries(tenant: TenantId) -> Vec<Forgery> {
         forged(
             "a key by address",
             headed(json!({"alg": "ES256", "kid": "development", "jku": "http://127.0.0.1:1/keys"})),
-            "BAD_SIGNATURE",
+            "MALFORMED",
         ),
         misplaced("expired", with("exp", json!(now - 3_600)), "EXPIRED"),
         misplaced("not yet good", with("nbf", json!(now + 3_600)), "EXPIRED"),
