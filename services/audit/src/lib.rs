@@ -192,15 +192,7 @@ pub async fn build(
     checkpoints: &CheckpointSettings,
     kit: Kit,
 ) -> Result<App, StartError> {
-    for (variable, url) in [
-        ("CATALYST_ALERT_WEBHOOK_URL", &settings.alert_webhook_url),
-        ("CATALYST_ALERTMANAGER_URL", &settings.alertmanager_url),
-    ] {
-        if let Some(url) = url {
-            kit.wire.plaintext.check_url(variable, url)?;
-        }
-    }
-    let rulebook = Rulebook::open(settings)?;
+    let rulebook = Rulebook::open(settings, kit.wire.plaintext)?;
     let rules = rulebook.listen();
     let limits = settings.flood_limits();
     let recorder = Recorder::new(rules.clone(), limits);
