@@ -59,7 +59,7 @@ struct Options {
     /// Projects that `lag` creates each second.
     #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     rate: u32,
-    /// Events that `relay` moves in a round.
+    /// Events that `relay` and `backlog` move in a round.
     #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(1_000..))]
     events: u32,
     /// Records of the log that `verify` verifies.
@@ -89,6 +89,8 @@ enum What {
     Relay,
     /// How long an event is on its way when projects are created at `--rate`. Not part of `all`.
     Lag,
+    /// How long other firms' events are on their way while `--events` of one firm wait. Not part of `all`.
+    Backlog,
     /// Whether the time of a refusal tells an id of another firm from a random one. Not part of `all`.
     Oracle,
     /// Verifying a long log of audit; not part of all.
@@ -210,6 +212,10 @@ async fn measure(system: &System, options: &Options, say: &dyn Fn(&str)) -> anyh
         if options.what == What::Lag {
             step("lag");
             lag::round(&bench, options.rate, &mut report).await?;
+        }
+        if options.what == What::Backlog {
+            step("backlog");
+            lag::backlog(&bench, options.events, &mut report).await?;
         }
         if options.what == What::Oracle {
             step("oracle");

@@ -23,7 +23,7 @@ const BATCH: u32 = 1_000;
 const TYPE: &str = "catalyst.projects.v1.ProjectCreated";
 /// How often one looks whether the outbox is empty: a part of the second that a round lasts.
 const LOOK: Duration = Duration::from_millis(10);
-const PATIENCE: Duration = Duration::from_mins(2);
+const PATIENCE: Duration = Duration::from_mins(5);
 
 /// The relay, then the plain client.
 pub(crate) async fn round(
@@ -80,6 +80,22 @@ async fn relay(
     client: &Client,
     admin: &mut PgConnection,
 ) -> anyhow::Result<f64> {
+    fill(firm, events, admin).await?;
+    let started = Instant::now();
+    // What a replica sends when it has written events.
+    send(
+        client,
+        "relay.projects".to_owned(),
+        HeaderMap::new(),
+        Bytes::new(),
+    )
+    .await?;
+    emptied(firm, admin).await?;
+    Ok(f64::from(events) / started.elapsed().as_secs_f64())
+}
+
+/// Writes events of a firm into the outbox in one transaction.
+pub(crate) async fn fill(firm: &Firm, events: u32, admin: &mut PgConnection) -> anyhow::Result<()> {
     sqlx::query(
         "insert into projects.outbox \
              (tenant_id, event_id, type, aggregate_id, version, occurred_at, actor_kind, actor_id, traceparent, body) \
@@ -90,25 +106,24 @@ async fn relay(
     .bind(TYPE)
     .bind(event(firm))
     .bind(i32::try_from(events)?)
-    .execute(&mut *admin)
+    .execute(admin)
     .await?;
-    let started = Instant::now();
-    // What a replica sends when it has written events.
-    send(
-        client,
-        "relay.projects".to_owned(),
-        HeaderMap::new(),
-        Bytes::new(),
-    )
-    .await?;
+    Ok(())
+}
+
+/// Waits until no event of the firm is in the outbox.
+pub(crate) async fn emptied(firm: &Firm, admin: &mut PgConnection) -> anyhow::Result<()> {
+    let deadline = Instant::now() + PATIENCE;
     loop {
-        let rest: bool = sqlx::query_scalar("select exists (select from projects.outbox)")
-            .fetch_one(&mut *admin)
-            .await?;
+        let rest: bool =
+            sqlx::query_scalar("select exists (select from projects.outbox where tenant_id = $1)")
+                .bind(firm.tenant.uuid())
+                .fetch_one(&mut *admin)
+                .await?;
         if !rest {
-            return Ok(f64::from(events) / started.elapsed().as_secs_f64());
+            return Ok(());
         }
-        if started.elapsed() > PATIENCE {
+        if Instant::now() > deadline {
             bail!(
                 "the relay did not empty the outbox within {} s",
                 PATIENCE.as_secs()
