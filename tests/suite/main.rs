@@ -10,6 +10,7 @@
 mod attest;
 mod audit;
 mod audit_trail;
+mod backlog;
 mod binary;
 mod bus;
 mod consultants;

@@ -27,6 +27,7 @@ pub mod money;
 
 pub mod events;
 pub mod outbox;
+mod pressure;
 mod relay;
 pub mod subscriber;
 mod broker_watch;
