@@ -48,6 +48,11 @@ const KIT: &[(i64, &str, &str)] = &[
     (2, "outbox", include_str!("../migrations/0002_outbox.sql")),
     (3, "inbox", include_str!("../migrations/0003_inbox.sql")),
     (4, "request", include_str!("../migrations/0004_request.sql")),
+    (
+        5,
+        "tombstone",
+        include_str!("../migrations/0005_tombstone.sql"),
+    ),
 ];
 
 const APP_FUNCTION: &str = include_str!("../migrations/0001_app.sql");
