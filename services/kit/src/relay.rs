@@ -20,6 +20,7 @@ use crate::bus::Bus;
 use crate::ctx::{Actor, Clock};
 use crate::db::{ExemptDb, schema_sql};
 use crate::events::{self, Emitted, Stream};
+use crate::failpoint;
 use crate::ids::TenantId;
 use crate::outbox::Wake;
 use crate::tasks::Tasks;
@@ -190,9 +191,11 @@ impl Relay {
         }
         // The connection is free for others while the broker syncs.
         drop(session);
+        failpoint::reach("before_publish").await;
         let spans = publish_spans(&rows);
         self.publish(&rows).await?;
         drop(spans);
+        failpoint::reach("after_ack").await;
         let seqs: Vec<i64> = rows.iter().map(|row| row.seq).collect();
         let mut session = self.db.reader().await?;
         let removed = sqlx::query(schema_sql(&self.sql.remove))
@@ -245,9 +248,9 @@ impl Relay {
         }
         for row in rows {
             let (subject, headers) = self.message(row)?;
-            let answer = self
-                .bus
-                .request(subject, headers, row.event.body.clone().into())
+            let body = row.event.body.clone().into();
+            let sent = self.bus.request(subject, headers, body);
+            let answer = failpoint::begun("after_publish", sent)
                 .await
                 .map_err(unavailable)?;
             if let Some(refusal) = answer.error {
@@ -283,9 +286,8 @@ impl Relay {
                 continue;
             }
             headers.insert("Nats-Batch-Commit", "1");
-            let answer = self
-                .bus
-                .request(subject, headers, body)
+            let sent = self.bus.request(subject, headers, body);
+            let answer = failpoint::begun("after_publish", sent)
                 .await
                 .map_err(unavailable)?;
             if let Some(refusal) = answer.error {
