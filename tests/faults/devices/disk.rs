@@ -95,7 +95,7 @@ mod tests {
 
     #[test]
     fn a_full_disk_refuses_a_byte_more_until_it_is_freed() {
-        if !works(available()) {
+        if !works(&available()) {
             return;
         }
         let folder = Folder::new();

@@ -106,8 +106,8 @@ mod trial {
     }
 
     /// Whether a device works here; without it the test says so and ends.
-    pub(super) fn works(available: Result<(), String>) -> bool {
-        if let Err(reason) = &available {
+    pub(super) fn works(available: &Result<(), String>) -> bool {
+        if let Err(reason) = available {
             eprintln!("not tried: {reason}");
         }
         available.is_ok()
@@ -129,7 +129,7 @@ mod tests {
 
     #[test]
     fn what_a_killed_program_left_behind_is_swept_up() {
-        if !trial::works(disk::available()) || !trial::works(net::available()) {
+        if !trial::works(&disk::available()) || !trial::works(&net::available()) {
             return;
         }
         let folder = trial::Folder::new();

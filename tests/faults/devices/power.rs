@@ -149,7 +149,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_was_synced_survives_a_cut_and_what_was_only_written_does_not() {
-        if !works(available()) {
+        if !works(&available()) {
             return;
         }
         let folder = Folder::new();
@@ -176,7 +176,7 @@ mod tests {
 
     #[test]
     fn a_volume_goes_with_its_image_when_it_is_dropped() {
-        if !works(available()) {
+        if !works(&available()) {
             return;
         }
         let folder = Folder::new();
@@ -189,7 +189,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_broker_that_syncs_keeps_what_it_acknowledged_and_one_of_default_settings_loses_it() {
-        if !works(available()) {
+        if !works(&available()) {
             return;
         }
         assert_eq!(kept_by_a_broker("always").await, 300);
