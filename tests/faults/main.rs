@@ -23,6 +23,7 @@ mod report;
 mod stack;
 mod program;
 mod front;
+mod devices;
 
 use std::ffi::OsStr;
 use std::fs::File;
