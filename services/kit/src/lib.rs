@@ -53,6 +53,7 @@ pub mod migrate;
 pub mod attest;
 pub mod settings;
 pub mod tasks;
+mod failpoint;
 pub mod telemetry;
 
 pub use ctx::Ctx;

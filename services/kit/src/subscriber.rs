@@ -25,6 +25,7 @@ use crate::ctx::{Actor, Clock, Ctx};
 use crate::db::{Db, Tx, schema_sql};
 use crate::error::{ServiceError, chain};
 use crate::events::{Distrust, Event, Stream};
+use crate::failpoint;
 use crate::ids::TenantId;
 use crate::outbox::OutboxSql;
 use crate::security::SecurityLog;
@@ -190,6 +191,7 @@ impl Consuming {
     }
 
     async fn handle_group(&self, tenant: TenantId, group: Vec<Delivery>) {
+        failpoint::reach("event_received").await;
         let failure = match self.apply(tenant, &group).await {
             Ok(()) => return self.acknowledge(&group).await,
             Err(failure) => failure,
@@ -270,12 +272,13 @@ impl Consuming {
         let Some((last, rest)) = group.split_last() else {
             return;
         };
+        failpoint::reach("event_applied").await;
         for delivery in rest {
             if let Err(error) = delivery.message.ack().await {
                 tracing::debug!(consumer = self.subscription.durable, error = %error, "an acknowledgement was not sent; the event comes again and changes nothing");
             }
         }
-        if let Err(error) = last.message.double_ack().await {
+        if let Err(error) = failpoint::begun("ack_sent", last.message.double_ack()).await {
             tracing::debug!(consumer = self.subscription.durable, error = %error, "an acknowledgement was not confirmed; the event comes again and changes nothing");
         }
     }
