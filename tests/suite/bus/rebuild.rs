@@ -63,7 +63,6 @@ impl Own {
         let lone = Lone::start().await;
         let mut settings = harness::settings();
         settings.database.database_url = database.url.clone();
-        settings.database.database_max_connections = 2;
         settings.nats = lone.settings.clone();
         let migrator = Bus::connect(&settings.nats, "migrator").await;
         Self {
