@@ -6,7 +6,7 @@
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use prost_reflect::DescriptorPool;
@@ -37,6 +37,7 @@ use crate::security::SecurityLog;
 use crate::server::CallLayer;
 use crate::settings::{Settings, SettingsError};
 use crate::start::{Methods, add_reflection, bind, check_database, keep_small, local};
+use crate::subscriber::parking::Parking;
 use crate::subscriber::{Consuming, Subscriber, Subscription};
 use crate::tasks::Tasks;
 use crate::token::Verifier;
@@ -360,8 +361,7 @@ impl Host {
                 clock: clock.clone(),
                 tasks: self.subscribers.clone(),
                 contract: contract.clone(),
-                sql: Arc::clone(&sql),
-                failures: Mutex::default(),
+                parking: Parking::new(definition.schema, subscription.durable),
             };
             self.subscribers.spawn(consuming.run());
         }
