@@ -20,6 +20,7 @@ mod events;
 mod isolation;
 mod pool;
 mod projects;
+mod readiness;
 mod tidy;
 mod time_entries;
 mod transport;

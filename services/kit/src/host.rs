@@ -17,7 +17,7 @@ use tonic_health::server::HealthReporter;
 use tower::Layer;
 
 use crate::abuse::Reports;
-use crate::admin::{self, Readiness};
+use crate::admin;
 use crate::attest;
 use crate::bus::{self, Bus, BusError};
 use crate::connections::Connections;
@@ -32,6 +32,7 @@ use crate::outbox::{OutboxSql, Wake};
 use crate::page::Pages;
 use crate::permission::{self, Rpc};
 use crate::pressure::Pressure;
+use crate::readiness::{self, Readiness};
 use crate::relay::Relays;
 use crate::security::SecurityLog;
 use crate::server::CallLayer;
@@ -174,6 +175,7 @@ pub struct Host {
     servers: Tasks,
     calls: Tasks,
     subscribers: Tasks,
+    watchers: Tasks,
     background: Tasks,
 }
 
@@ -208,6 +210,7 @@ impl Host {
             servers: Tasks::new(),
             calls: Tasks::new(),
             subscribers: Tasks::new(),
+            watchers: Tasks::new(),
             background: Tasks::new(),
         };
         let mut routes = Routes::new(health_service);
@@ -280,6 +283,14 @@ impl Host {
         )?
         .under(pressure.clone());
         check_database(&db, &definition).await?;
+
+        self.watchers.spawn(readiness::watch_database(
+            db.clone(),
+            definition,
+            self.readiness.clone(),
+            self.health.clone(),
+            self.watchers.clone(),
+        ));
 
         let bus = Bus::connect(&settings.nats, service).await?;
         let directory = Directory::start(bus.clone(), &self.background);
@@ -373,6 +384,8 @@ impl Host {
     /// caller or the broker is done again by a repeat or another replica.
     pub async fn stop(self) {
         self.readiness.set(false);
+        // What they say of health is the past from here on.
+        self.watchers.stop(Duration::from_millis(100)).await;
         // The empty name is the process as a whole: what a probe asks for.
         self.health
             .set_service_status("", ServingStatus::NotServing)
