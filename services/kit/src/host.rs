@@ -6,7 +6,7 @@
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use prost_reflect::DescriptorPool;
@@ -17,7 +17,7 @@ use tonic_health::server::HealthReporter;
 use tower::Layer;
 
 use crate::abuse::Reports;
-use crate::admin::{self, Readiness};
+use crate::admin;
 use crate::aggregate::Aggregate;
 use crate::attest;
 use crate::bus::{self, Bus, BusError};
@@ -33,11 +33,13 @@ use crate::outbox::{OutboxSql, Wake};
 use crate::page::Pages;
 use crate::permission::{self, Rpc};
 use crate::pressure::Pressure;
+use crate::readiness::{self, Readiness};
 use crate::relay::Relays;
 use crate::security::SecurityLog;
 use crate::server::CallLayer;
 use crate::settings::{Settings, SettingsError};
 use crate::start::{Methods, add_reflection, bind, check_database, keep_small, local};
+use crate::subscriber::parking::Parking;
 use crate::subscriber::{Consuming, Subscriber, Subscription};
 use crate::tasks::Tasks;
 use crate::token::Verifier;
@@ -178,6 +180,7 @@ pub struct Host {
     servers: Tasks,
     calls: Tasks,
     subscribers: Tasks,
+    watchers: Tasks,
     background: Tasks,
 }
 
@@ -212,6 +215,7 @@ impl Host {
             servers: Tasks::new(),
             calls: Tasks::new(),
             subscribers: Tasks::new(),
+            watchers: Tasks::new(),
             background: Tasks::new(),
         };
         let mut routes = Routes::new(health_service);
@@ -284,6 +288,14 @@ impl Host {
         )?
         .under(pressure.clone());
         check_database(&db, &definition).await?;
+
+        self.watchers.spawn(readiness::watch_database(
+            db.clone(),
+            definition,
+            self.readiness.clone(),
+            self.health.clone(),
+            self.watchers.clone(),
+        ));
 
         let bus = Bus::connect(&settings.nats, service).await?;
         let directory = Directory::start(bus.clone(), &self.background);
@@ -365,8 +377,7 @@ impl Host {
                 clock: clock.clone(),
                 tasks: self.subscribers.clone(),
                 contract: contract.clone(),
-                sql: Arc::clone(&sql),
-                failures: Mutex::default(),
+                parking: Parking::new(definition.schema, subscription.durable),
             };
             self.subscribers.spawn(consuming.run());
         }
@@ -378,6 +389,8 @@ impl Host {
     /// caller or the broker is done again by a repeat or another replica.
     pub async fn stop(self) {
         self.readiness.set(false);
+        // What they say of health is the past from here on.
+        self.watchers.stop(Duration::from_millis(100)).await;
         // The empty name is the process as a whole: what a probe asks for.
         self.health
             .set_service_status("", ServingStatus::NotServing)

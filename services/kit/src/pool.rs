@@ -30,6 +30,8 @@ struct Shared {
     idle: Mutex<Vec<Idle>>,
     /// Raised when a connection turned out dead: idle ones of before are suspect and are not reused.
     generation: AtomicU64,
+    /// Connections that came back sound; it rises while the server works.
+    returned: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -58,6 +60,7 @@ impl Pool {
                 size,
                 idle: Mutex::default(),
                 generation: AtomicU64::new(0),
+                returned: AtomicU64::new(0),
             }),
         }
     }
@@ -67,6 +70,21 @@ impl Pool {
         let free =
             u32::try_from(self.shared.permits.available_permits()).unwrap_or(self.shared.size);
         (self.shared.size.saturating_sub(free), self.shared.size)
+    }
+
+    /// Whether the server answers within `limit`: a statement of its own or, when every connection is taken, one of
+    /// those that have them.
+    pub(crate) async fn answers(&self, limit: Duration) -> bool {
+        let returned = || self.shared.returned.load(Ordering::Acquire);
+        let before = returned();
+        match tokio::time::timeout(limit, self.open("select 1".into())).await {
+            Ok(Ok(lease)) => {
+                lease.give_back();
+                true
+            }
+            Ok(Err(sqlx::Error::PoolTimedOut)) | Err(_) => returned() != before,
+            Ok(Err(_)) => false,
+        }
     }
 
     pub(crate) async fn acquire(&self) -> Result<Lease, sqlx::Error> {
@@ -160,6 +178,7 @@ impl Lease {
             shared,
             _permit,
         } = self;
+        shared.returned.fetch_add(1, Ordering::AcqRel);
         shared
             .idle
             .lock()

@@ -57,6 +57,9 @@ enum Demand {
 
 impl Pressure {
     pub(crate) fn new(service: &'static str, bounds: OutboxSettings) -> Self {
+        // A counter that appears with its first count is no increase to whoever watches it.
+        METRICS.slowed.add(0, &[KeyValue::new("service", service)]);
+        METRICS.shed.add(0, &shed_labels(service));
         Self {
             service,
             bounds,
@@ -87,22 +90,28 @@ impl Pressure {
         if ctx.method().is_empty() || is_read(ctx.method()) {
             return Ok(());
         }
-        let service = KeyValue::new("service", self.service);
         match self.demand() {
             Demand::Wait(Duration::ZERO) => {}
             Demand::Wait(wait) => {
-                METRICS.slowed.add(1, &[service]);
+                METRICS
+                    .slowed
+                    .add(1, &[KeyValue::new("service", self.service)]);
                 tokio::time::sleep(wait).await;
             }
             Demand::Refuse => {
-                METRICS
-                    .shed
-                    .add(1, &[service, KeyValue::new("reason", "outbox")]);
+                METRICS.shed.add(1, &shed_labels(self.service));
                 return Err(Error::Overloaded);
             }
         }
         Ok(())
     }
+}
+
+fn shed_labels(service: &'static str) -> [KeyValue; 2] {
+    [
+        KeyValue::new("service", service),
+        KeyValue::new("reason", "outbox"),
+    ]
 }
 
 /// From nothing at the bound to the longest wait at twice the bound.
