@@ -22,6 +22,8 @@ const LONGEST_WAIT: Duration = Duration::from_millis(500);
 const PERIOD: Duration = Duration::from_secs(1);
 /// Looking takes at most this part of the time: counting a million rows is not done every second.
 const SHARE: u32 = 20;
+/// Rows that are counted at most, unless the hard bound is higher.
+const COUNTED: u64 = 1_000_000;
 /// What a method is called that only reads.
 const READS: [&str; 6] = ["Export", "Get", "List", "Lookup", "Summarize", "Watch"];
 
@@ -156,10 +158,10 @@ impl Watch {
         &self.labels
     }
 
-    /// How many rows it is worth to count: beyond, writers are refused.
+    /// How many rows it is worth to count.
     pub(crate) fn limit(&self) -> u64 {
         let bounds = self.pressure.as_ref().map(|it| &it.bounds);
-        bounds.map_or(100_000, |it| it.outbox_max_rows)
+        bounds.map_or(COUNTED, |it| it.outbox_max_rows.max(COUNTED))
     }
 
     pub(crate) fn is_due(&self) -> bool {

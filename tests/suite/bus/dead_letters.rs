@@ -149,7 +149,8 @@ async fn renames(firm: &Firm, project: &projects::Project, name: &str) {
     renamed.expect("the project is renamed");
 }
 
-#[tokio::test]
+// The program that lists the letters is waited for on a thread of the runtime, whose connections live on the others.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_comes_behind_an_event_that_is_set_aside_follows_it_until_it_is_replayed() {
     let firm = Firm::new("Ordered").await;
     let project = firm.creates_project("Apollo").await;
