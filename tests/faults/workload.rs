@@ -92,7 +92,8 @@ impl Load {
         Ok(())
     }
 
-    fn complaint(&self) -> String {
+    /// What failed last.
+    pub(crate) fn complaint(&self) -> String {
         let failed = self
             .ground
             .failed
