@@ -20,6 +20,7 @@ pub(crate) enum Fault {
     Reorder,
     Poison,
     Cancel,
+    Lose,
     Roll,
     Storm,
     /// Of random schedules alone.
@@ -50,7 +51,7 @@ pub(crate) struct Cell {
 use Moment::{M1, M2, M3, M4, M5, M6, M7, M10};
 
 impl Fault {
-    pub(crate) const ALL: [Self; 15] = [
+    pub(crate) const ALL: [Self; 16] = [
         Self::KillService,
         Self::KillPostgres,
         Self::KillNats,
@@ -64,6 +65,7 @@ impl Fault {
         Self::Reorder,
         Self::Poison,
         Self::Cancel,
+        Self::Lose,
         Self::Roll,
         Self::Storm,
     ];
@@ -84,6 +86,7 @@ impl Fault {
             Self::Reorder => "F13",
             Self::Poison => "F14",
             Self::Cancel => "F15",
+            Self::Lose => "F16",
             Self::Roll => "F18",
             Self::Storm => "F20",
             Self::Swizzle => "random",
@@ -106,6 +109,7 @@ impl Fault {
             Self::Reorder => "two consumers, the first one late",
             Self::Poison => "events that cannot be applied",
             Self::Cancel => "callers that go away",
+            Self::Lose => "stream lost, rebuilt from the audit records",
             Self::Roll => "SIGTERM of every service in turn",
             Self::Storm => "500 callers that reconnect at once",
             Self::Swizzle => "two to four taken away, brought back in another order",
@@ -125,6 +129,7 @@ impl Fault {
             Self::Reorder => &[M5, M6, M7],
             Self::Poison => &[M5],
             Self::Cancel => &[M1, M10],
+            Self::Lose => &[M2, M10],
             Self::Roll => &[M1, M2, M3, M5, M6, M10],
             Self::Storm => &[M1, M2],
             Self::Swizzle => &[],
@@ -140,6 +145,7 @@ impl Fault {
             Self::Part => &[M2],
             Self::Duplicate => &[M3],
             Self::Reorder | Self::Poison => &[M5],
+            Self::Lose => &[M2],
             Self::CutPostgres | Self::CutCommit | Self::Cancel | Self::Roll | Self::Storm => &[M1],
             Self::Swizzle => &[],
         }

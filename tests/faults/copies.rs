@@ -56,6 +56,27 @@ pub(crate) async fn duplicate(scene: &mut Scene<'_>, moment: Moment) -> anyhow::
     scene.stack.run(&["migrate"]).await
 }
 
+/// The stream of domain events is gone while events are on their way, and is made again from the audit records.
+pub(crate) async fn lose(scene: &mut Scene<'_>, moment: Moment) -> anyhow::Result<()> {
+    let (_, armed) = scene.arm(moment)?;
+    armed.reached().await?;
+    // What the consumers had not applied is in no record yet: it is lost with the stream, unless it is in an outbox.
+    let pause = scene.load.pause();
+    armed.release();
+    let rest = scene.stack.settle(ASIDE_WITHIN).await;
+    ensure!(rest.is_settled, "{} before the loss", rest.last.join(", "));
+    let stream = Stream::Domain.name();
+    let deleted = collect::migrator(scene.stack)
+        .await?
+        .delete_stream(stream)
+        .await;
+    deleted.map_err(|error| anyhow::anyhow!("{stream} cannot be deleted: {error}"))?;
+    drop(pause);
+    scene.load.goes_on(10, Duration::from_secs(30)).await?;
+    scene.stack.run(&["migrate"]).await?;
+    scene.stack.run(&["events", "rebuild"]).await
+}
+
 fn subscriptions() -> impl Iterator<Item = Subscription> {
     let services = catalyst::services::ALL.iter();
     services.flat_map(|definition| definition.subscriptions.iter().copied())

@@ -4,7 +4,8 @@
 //! program ends, however it ends, a watchdog ends all of it.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File};
+use std::io::Write as _;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -21,6 +22,7 @@ use tokio::process::Command;
 
 use crate::cells::Ground;
 use crate::client::Lines;
+use crate::devices::net::NODE_ADDRESSES;
 use crate::front::Front;
 use crate::ground::Devices;
 use crate::program::{Program, Variables, family, free_port, signal};
@@ -109,6 +111,9 @@ impl Stack {
             fronts: BTreeMap::new(),
             devices,
         };
+        if layout.ground == Ground::Network {
+            stack.admit_nodes().await?;
+        }
         for definition in &services::ALL {
             stack.fronts.insert(definition.name, Front::open().await?);
         }
@@ -120,6 +125,18 @@ impl Stack {
             stack.open(&name).await?;
         }
         Ok(stack)
+    }
+
+    /// Lets the nodes of the network, whose callers keep their addresses, come to the database.
+    async fn admit_nodes(&self) -> anyhow::Result<()> {
+        let rules = self.dir.join("postgres/data/pg_hba.conf");
+        let mut file = File::options().append(true).open(rules)?;
+        writeln!(file, "host all all {NODE_ADDRESSES} scram-sha-256")?;
+        let mut admin = self.admin().await?;
+        sqlx::query("select pg_reload_conf()")
+            .execute(&mut admin)
+            .await?;
+        Ok(())
     }
 
     /// Starts one more process of a service, which nobody calls yet; `changes` are variables of its own.

@@ -10,6 +10,7 @@
 mod attest;
 mod audit;
 mod audit_trail;
+mod backlog;
 mod binary;
 mod bus;
 mod consultants;
@@ -19,6 +20,7 @@ mod events;
 mod isolation;
 mod pool;
 mod projects;
+mod reconcile;
 mod tidy;
 mod time_entries;
 mod transport;

@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use kit::bus::Bus;
-use kit::settings::{DatabaseSettings, IdentitySettings, ListenSettings, NatsSettings, Settings};
+use kit::settings::{
+    DatabaseSettings, IdentitySettings, ListenSettings, NatsSettings, OutboxSettings, Settings,
+};
 use kit::wire::WireSettings;
 use sqlx::postgres::PgConnectOptions;
 
@@ -45,6 +47,7 @@ impl Deployment {
             listen,
             database: self.database_settings(12),
             nats: self.nats_settings(),
+            outbox: OutboxSettings::default(),
             identity: IdentitySettings {
                 auth_issuer: DEVELOPMENT_ISSUER.to_owned(),
                 auth_audience: "catalyst".to_owned(),

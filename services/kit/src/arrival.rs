@@ -263,7 +263,9 @@ pub(crate) fn too_large() -> Status {
 }
 
 fn overloaded(message: &str) -> Status {
-    METRICS.shed.add(1, &[]);
+    METRICS
+        .shed
+        .add(1, &[opentelemetry::KeyValue::new("reason", "load")]);
     Verdict::new(Code::ResourceExhausted, ErrorReason::Overloaded, message)
         .retry_after(Duration::from_millis(200))
         .into_status()

@@ -20,6 +20,7 @@ use crate::ids::TenantId;
 use crate::once::Claim;
 use crate::outbox::{OutboxSql, Wake};
 use crate::pool::{Pool, is_dead};
+use crate::pressure::Pressure;
 use crate::session::Session;
 use crate::settings::{DatabaseSettings, SettingsError, read_secret};
 use crate::tasks::Tasks;
@@ -32,6 +33,7 @@ pub struct Db {
     sql: Arc<OutboxSql>,
     wake: Wake,
     tasks: Tasks,
+    pressure: Option<Pressure>,
 }
 
 impl Db {
@@ -48,11 +50,24 @@ impl Db {
             sql: Arc::new(OutboxSql::new(schema)),
             wake,
             tasks,
+            pressure: None,
         })
     }
 
+    /// The same, whose writers feel the backlog of their events.
+    pub(crate) fn under(self, pressure: Pressure) -> Self {
+        Self {
+            pressure: Some(pressure),
+            ..self
+        }
+    }
+
     /// Opens a transaction that sees and writes the rows of the context's tenant alone: one round trip.
+    /// A mutation waits first, or is refused, when too many events wait for the broker.
     pub async fn begin(&self, ctx: &Ctx) -> Result<Tx, Error> {
+        if let Some(pressure) = &self.pressure {
+            pressure.admit(ctx).await?;
+        }
         // A typed UUID only: nothing that a caller wrote becomes part of a statement.
         let tenant = ctx.tenant();
         let statement: Arc<str> =

@@ -50,6 +50,9 @@ pub enum Error {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// More events wait for the broker than the service may keep.
+    #[error("the service has more changes to tell of than it may keep: repeat the call later")]
+    Overloaded,
     /// A fault of ours.
     #[error("internal error")]
     Internal(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -264,6 +267,10 @@ impl ServiceError for Error {
                     ErrorReason::DependencyUnavailable
                 };
                 Verdict::new(Code::Unavailable, reason, message).retry_after(Duration::from_secs(1))
+            }
+            Self::Overloaded => {
+                Verdict::new(Code::ResourceExhausted, ErrorReason::Overloaded, message)
+                    .retry_after(Duration::from_secs(2))
             }
             Self::Internal(_) => Verdict::new(Code::Internal, ErrorReason::Internal, message),
         }

@@ -4,7 +4,7 @@
 //! message as body. Invariant: a subject is made from a [`TenantId`] and the name of an event type, never from text
 //! that a caller wrote.
 
-use async_nats::HeaderMap;
+use async_nats::{HeaderMap, HeaderName, HeaderValue};
 use bytes::Bytes;
 use prost::{Message, Name};
 use time::OffsetDateTime;
@@ -55,15 +55,20 @@ impl Stream {
 /// None for a type name that is no event of the contract.
 pub fn subject(stream: Stream, root: &str, tenant: TenantId, type_name: &str) -> Option<String> {
     let (noun, event) = tokens(type_name)?;
-    let tenant = if tenant == TenantId::NONE {
-        "none".to_owned()
-    } else {
-        tenant.to_string()
-    };
+    let tenant = tenant_token(tenant);
     Some(match stream {
         Stream::Domain => format!("{root}.{tenant}.{noun}.{event}"),
         Stream::Security => format!("{root}.{tenant}.{event}"),
     })
+}
+
+/// A tenant as subjects name it.
+pub fn tenant_token(tenant: TenantId) -> String {
+    if tenant == TenantId::NONE {
+        "none".to_owned()
+    } else {
+        tenant.to_string()
+    }
 }
 
 /// `catalyst.projects.v1.ProjectCreated` gives `projects` and `project_created`.
@@ -134,29 +139,28 @@ pub fn source(noun: &str) -> String {
 pub(crate) fn headers(tenant: TenantId, noun: &str, event: &Emitted) -> HeaderMap {
     let mut headers = HeaderMap::new();
     let id = event.event_id.to_string();
-    headers.insert("Nats-Msg-Id", id.as_str());
-    headers.insert("ce-specversion", "1.0");
-    headers.insert("ce-id", id.as_str());
-    headers.insert("ce-type", event.type_name.as_str());
-    headers.insert("ce-source", source(noun).as_str());
-    headers.insert("ce-subject", event.aggregate_id.to_string().as_str());
-    headers.insert(
-        "ce-time",
-        event
-            .occurred_at
-            .format(&Rfc3339)
-            .unwrap_or_default()
-            .as_str(),
-    );
-    headers.insert("ce-tenantid", tenant.to_string().as_str());
-    headers.insert("ce-sequence", event.version.to_string().as_str());
-    headers.insert("ce-authtype", event.actor.kind());
-    headers.insert("ce-authid", header_safe(event.actor.id()).as_str());
+    let time = event.occurred_at.format(&Rfc3339).unwrap_or_default();
+    put(&mut headers, "Nats-Msg-Id", id.as_str());
+    put(&mut headers, "ce-specversion", "1.0");
+    put(&mut headers, "ce-id", id);
+    put(&mut headers, "ce-type", event.type_name.as_str());
+    put(&mut headers, "ce-source", source(noun));
+    put(&mut headers, "ce-subject", event.aggregate_id.to_string());
+    put(&mut headers, "ce-time", time);
+    put(&mut headers, "ce-tenantid", tenant.to_string());
+    put(&mut headers, "ce-sequence", event.version);
+    put(&mut headers, "ce-authtype", event.actor.kind());
+    put(&mut headers, "ce-authid", header_safe(event.actor.id()));
     if let Some(traceparent) = &event.traceparent {
-        headers.insert("ce-traceparent", traceparent.as_str());
+        put(&mut headers, "ce-traceparent", traceparent.as_str());
     }
-    headers.insert("Content-Type", "application/protobuf");
+    put(&mut headers, "Content-Type", "application/protobuf");
     headers
+}
+
+/// Sets a header whose name is a constant, which is then neither checked nor copied.
+pub(crate) fn put(headers: &mut HeaderMap, name: &'static str, value: impl Into<HeaderValue>) {
+    headers.insert(HeaderName::from_static(name), value.into());
 }
 
 /// A subject claim is the issuer's text: a line break in it must not end the header.

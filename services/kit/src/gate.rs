@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use governor::clock::Clock as _;
 use governor::{DefaultKeyedRateLimiter, Quota};
+use opentelemetry::KeyValue;
 use proto::common::v1::{
     AuthenticationFailure, ErrorReason, PermissionDenied, ServiceIdentityMisused,
     ServiceIdentityProblem, Severity, SuspendedTenantRefused, TenantMetadataProblem,
@@ -24,6 +25,7 @@ use crate::ids::TenantId;
 use crate::permission::{Allows, Permission, Role, Rpc};
 use crate::security::{SecurityLog, Unverified};
 use crate::server::Called;
+use crate::telemetry::METRICS;
 use crate::token::{Principal, Verifier};
 
 /// How long a call of a tenant that this process has never heard of waits for the news of its creation, so that
@@ -286,6 +288,9 @@ impl Gate {
         let Some(wait) = self.limiter.check(tenant) else {
             return Ok(());
         };
+        METRICS
+            .limited
+            .add(1, &[KeyValue::new("rpc.method", method)]);
         self.security.count_limited(tenant, actor, method);
         let message = "the tenant calls more often than it may";
         Err(

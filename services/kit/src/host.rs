@@ -18,11 +18,12 @@ use tower::Layer;
 
 use crate::abuse::Reports;
 use crate::admin::{self, Readiness};
+use crate::aggregate::Aggregate;
 use crate::attest;
 use crate::bus::{self, Bus, BusError};
 use crate::connections::Connections;
 use crate::ctx::Clock;
-use crate::db::{Db, ExemptDb};
+use crate::db::Db;
 use crate::directory::Directory;
 use crate::events::Stream;
 use crate::gate::{Gate, Limiter};
@@ -31,11 +32,12 @@ use crate::migrate::{MigrateError, Sql};
 use crate::outbox::{OutboxSql, Wake};
 use crate::page::Pages;
 use crate::permission::{self, Rpc};
-use crate::relay::Relay;
+use crate::pressure::Pressure;
+use crate::relay::Relays;
 use crate::security::SecurityLog;
 use crate::server::CallLayer;
 use crate::settings::{Settings, SettingsError};
-use crate::start::{Methods, add_reflection, bind, check_database, hear_wakes, keep_small, local};
+use crate::start::{Methods, add_reflection, bind, check_database, keep_small, local};
 use crate::subscriber::{Consuming, Subscriber, Subscription};
 use crate::tasks::Tasks;
 use crate::token::Verifier;
@@ -65,6 +67,10 @@ pub struct Definition {
     pub exempt_roles: &'static [&'static str],
     /// Policies that one tenant's context does not bound, besides the relay's.
     pub exemptions: &'static [Exemption],
+    /// The tables of the aggregates whose events it emits.
+    pub aggregates: &'static [Aggregate],
+    /// Tables that count the versions of other services' aggregates.
+    pub copies: &'static [&'static str],
 }
 
 /// A table that a role may reach across tenants, and why.
@@ -267,6 +273,7 @@ impl Host {
         {
             return Err(StartError::Permissions { service, departure });
         }
+        let pressure = Pressure::new(service, settings.outbox.clone());
         let wake = Wake::default();
         let security_wake = Wake::default();
         let db = Db::new(
@@ -274,7 +281,8 @@ impl Host {
             definition.schema,
             wake.clone(),
             self.background.clone(),
-        )?;
+        )?
+        .under(pressure.clone());
         check_database(&db, &definition).await?;
 
         let bus = Bus::connect(&settings.nats, service).await?;
@@ -328,9 +336,16 @@ impl Host {
         };
         let app = build(kit).await?;
 
-        for (stream, wake) in [(Stream::Domain, wake), (Stream::Security, security_wake)] {
-            self.start_relay(settings, &definition, &bus, wake, stream, clock)?;
-        }
+        let relays = Relays {
+            database: &settings.database,
+            definition: &definition,
+            bus: &bus,
+            clock,
+            pressure: &pressure,
+            tasks: &self.background,
+        };
+        relays.start(Stream::Domain, wake)?;
+        relays.start(Stream::Security, security_wake)?;
         let contract = DescriptorPool::decode(proto::DESCRIPTOR_SET).unwrap_or_default();
         for subscription in definition.subscriptions {
             let Some((_, subscriber)) = app
@@ -357,41 +372,6 @@ impl Host {
         }
         tracing::info!(service, "service started");
         Ok((app.routes.routes(), security))
-    }
-
-    fn start_relay(
-        &self,
-        settings: &Settings,
-        definition: &Definition,
-        bus: &Bus,
-        wake: Wake,
-        stream: Stream,
-        clock: &Clock,
-    ) -> Result<(), StartError> {
-        let role = format!("{}_relay", definition.schema);
-        let db = ExemptDb::new(&settings.database, &role, 1, self.background.clone())?;
-        let heard = Wake::default();
-        if stream == Stream::Domain {
-            self.background.spawn(hear_wakes(
-                bus.clone(),
-                definition.name,
-                heard.clone(),
-                self.background.clone(),
-            ));
-        }
-        let relay = Relay::new(
-            db,
-            bus.clone(),
-            wake,
-            heard,
-            self.background.clone(),
-            clock,
-            definition.name,
-            definition.schema,
-            stream,
-        );
-        self.background.spawn(relay.run());
-        Ok(())
     }
 
     /// Stops in order. Bounded: what is not done within about 9 s is abandoned, and what was not acknowledged to a

@@ -24,9 +24,12 @@ pub mod page;
 pub mod fields;
 pub mod change;
 pub mod money;
+pub mod aggregate;
 
 pub mod events;
 pub mod outbox;
+pub mod again;
+mod pressure;
 mod relay;
 pub mod subscriber;
 mod broker_watch;

@@ -5,130 +5,108 @@
 //! No cursor is kept: a sequence has gaps that fill later, and a late commit is found by the next read.
 //! A crash after the acknowledgement and before the removal publishes again under the same ids; a relay that lost its
 //! lease can publish, but not remove: the broker's duplicate window and the consumers' inbox absorb both.
+//!
+//! **Fair between tenants.** Tenants take turns, a row each, until a batch is full, so an event waits for the batch at
+//! the broker and never for another tenant's backlog. Of one tenant the oldest rows go first, and a batch is published
+//! in the order in which its rows were written, which keeps the order of each aggregate.
+//!
+//! **Two hands.** While a batch is at the broker, the rows of the one before are removed and the next one is read. It
+//! is published after the acknowledgement and not beside it: were a batch to fail, one behind it could overtake it.
 
-use std::sync::Arc;
-use std::time::Duration;
+mod rows;
+
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use opentelemetry::KeyValue;
-use sqlx::Row;
-use sqlx::postgres::PgRow;
-use uuid::Uuid;
 
 use crate::Error;
 use crate::bus::Bus;
-use crate::ctx::{Actor, Clock};
-use crate::db::{ExemptDb, schema_sql};
-use crate::events::{self, Emitted, Stream};
+use crate::ctx::Clock;
+use crate::db::ExemptDb;
+use crate::events::{self, Stream};
 use crate::failpoint;
-use crate::ids::TenantId;
+use crate::host::Definition;
 use crate::outbox::Wake;
+use crate::pressure::{Pressure, Watch};
+use crate::session::Session;
+use crate::settings::{DatabaseSettings, SettingsError};
+use crate::start::hear_wakes;
 use crate::tasks::Tasks;
 use crate::telemetry::{self, METRICS};
+use rows::{Batch, Pending, Rows};
 
-/// The most messages that the broker takes in one atomic batch.
-const BATCH: i64 = 1_000;
-/// The lease is renewed with each round; another relay takes over this long after the last one.
-const LEASE_SECONDS: i32 = 2;
 /// The net under the wake-ups, and the heartbeat of the lease.
 const POLL: Duration = Duration::from_millis(500);
 /// `atomic publish batch contains duplicate message id`: some or all of these are stored already.
 const DUPLICATE_IN_BATCH: u32 = 10_201;
 
 /// Moves one outbox of one service.
-pub(crate) struct Relay {
+struct Relay {
     db: ExemptDb,
+    rows: Rows,
     bus: Bus,
     wake: Wake,
     heard: Wake,
     tasks: Tasks,
+    watch: Watch,
     service: &'static str,
     noun: &'static str,
     outbox: &'static str,
     stream: Stream,
-    holder: Uuid,
-    sql: Sql,
 }
 
-struct Sql {
-    acquire: Arc<str>,
-    read: Arc<str>,
-    remove: Arc<str>,
+/// What the relays of one service have in common.
+pub(crate) struct Relays<'a> {
+    pub(crate) database: &'a DatabaseSettings,
+    pub(crate) definition: &'a Definition,
+    pub(crate) bus: &'a Bus,
+    pub(crate) clock: &'a Clock,
+    pub(crate) pressure: &'a Pressure,
+    pub(crate) tasks: &'a Tasks,
 }
 
-struct Pending {
-    seq: i64,
-    tenant: TenantId,
-    event: Emitted,
-}
-
-impl Relay {
-    #[expect(clippy::too_many_arguments, reason = "wired once, by the host")]
-    pub(crate) fn new(
-        db: ExemptDb,
-        bus: Bus,
-        wake: Wake,
-        heard: Wake,
-        tasks: Tasks,
-        clock: &Clock,
-        service: &'static str,
-        schema: &'static str,
-        stream: Stream,
-    ) -> Self {
-        let outbox = match stream {
-            Stream::Domain => "outbox",
-            Stream::Security => "security_outbox",
+impl Relays<'_> {
+    /// Starts the relay of one outbox, which `wake` tells of rows that this process has written.
+    pub(crate) fn start(&self, stream: Stream, wake: Wake) -> Result<(), SettingsError> {
+        let Definition { name, schema, .. } = *self.definition;
+        let tasks = self.tasks.clone();
+        let heard = Wake::default();
+        // Refusals are not slowed: each must be on record before its caller hears of it.
+        let (outbox, pressure) = match stream {
+            Stream::Domain => ("outbox", Some(self.pressure.clone())),
+            Stream::Security => ("security_outbox", None),
         };
-        let sql = Sql {
-            acquire: format!(
-                "update {schema}.relay_lease \
-                 set holder = $2, epoch = epoch + (holder <> $2)::int, \
-                     expires_at = clock_timestamp() + make_interval(secs => $3) \
-                 where outbox = $1 and (holder = $2 or expires_at < clock_timestamp()) returning epoch"
-            )
-            .into(),
-            read: format!(
-                "select seq, tenant_id, event_id, type, aggregate_id, version, occurred_at, actor_kind, actor_id, \
-                        traceparent, body \
-                 from {schema}.{outbox} order by seq limit $1"
-            )
-            .into(),
-            remove: format!(
-                "with held as ( \
-                     update {schema}.relay_lease set expires_at = clock_timestamp() + make_interval(secs => $4) \
-                     where outbox = $1 and holder = $2 and epoch = $3 returning 1 \
-                 ) \
-                 delete from {schema}.{outbox} where seq = any($5) and exists (select 1 from held)"
-            )
-            .into(),
-        };
-        let holder = clock.new_uuid();
-        Self {
-            db,
-            bus,
+        if stream == Stream::Domain {
+            let hearing = hear_wakes(self.bus.clone(), name, heard.clone(), tasks.clone());
+            tasks.spawn(hearing);
+        }
+        let relay = Relay {
+            db: ExemptDb::new(self.database, &format!("{schema}_relay"), 1, tasks.clone())?,
+            rows: Rows::new(schema, outbox, self.clock.new_uuid()),
+            bus: self.bus.clone(),
             wake,
             heard,
-            tasks,
-            service,
+            tasks: tasks.clone(),
+            watch: Watch::new(name, outbox, pressure),
+            service: name,
             noun: schema,
             outbox,
             stream,
-            holder,
-            sql,
-        }
+        };
+        tasks.spawn(relay.run());
+        Ok(())
     }
+}
 
+impl Relay {
     /// Runs until the process stops; rows that remain are moved by the next relay.
-    pub(crate) async fn run(self) {
+    async fn run(self) {
         let mut failures: u32 = 0;
         while !self.tasks.is_stopping() {
             match self.round().await {
-                Ok(Round::Moved(count)) => {
+                Ok(Round::Moved) => {
                     failures = 0;
-                    // A full batch means that more is waiting.
-                    if i64::try_from(count).unwrap_or(BATCH) < BATCH {
-                        self.rest().await;
-                    }
+                    self.rest().await;
                 }
                 Ok(Round::Standby) => {
                     failures = 0;
@@ -168,66 +146,118 @@ impl Relay {
         }
     }
 
-    /// One round: renew the lease, read, publish, remove.
+    /// One round: renew the lease, read, and move until no more is waiting.
     async fn round(&self) -> Result<Round, Error> {
         let mut session = self.db.reader().await?;
-        let epoch: Option<i64> = sqlx::query_scalar(schema_sql(&self.sql.acquire))
-            .bind(self.outbox)
-            .bind(self.holder)
-            .bind(f64::from(LEASE_SECONDS))
-            .fetch_optional(&mut session)
-            .await?;
-        let Some(epoch) = epoch else {
+        let Some(epoch) = self.rows.acquire(&mut session).await? else {
+            self.measure(&mut session).await?;
             return Ok(Round::Standby);
         };
-        let rows = sqlx::query(schema_sql(&self.sql.read))
-            .bind(BATCH)
-            .try_map(read_row)
-            .fetch_all(&mut session)
-            .await?;
-        METRICS.outbox_age.record(age(&rows), &self.labels());
-        if rows.is_empty() {
-            return Ok(Round::Moved(0));
+        let batch = self.read(&mut session, &Batch::default()).await?;
+        if batch.rows.is_empty() {
+            return Ok(Round::Moved);
         }
         // The connection is free for others while the broker syncs.
         drop(session);
-        failpoint::reach("before_publish").await;
-        let spans = publish_spans(&rows);
-        self.publish(&rows).await?;
-        drop(spans);
-        failpoint::reach("after_ack").await;
-        let seqs: Vec<i64> = rows.iter().map(|row| row.seq).collect();
+        self.haul(epoch, batch).await
+    }
+
+    /// Moves a batch and those behind it.
+    async fn haul(&self, epoch: i64, mut batch: Batch) -> Result<Round, Error> {
+        let mut acknowledged = Batch::default();
+        while !batch.rows.is_empty() && !self.tasks.is_stopping() {
+            failpoint::reach("before_publish").await;
+            let spans = publish_spans(&batch.rows);
+            let (published, next) = tokio::join!(
+                self.publish(&batch.rows),
+                self.prepare(epoch, &acknowledged, &batch)
+            );
+            published?;
+            drop(spans);
+            failpoint::reach("after_ack").await;
+            METRICS.relay_lag.record(batch.age(), self.watch.labels());
+            acknowledged = batch;
+            let Some(next) = next? else {
+                return Ok(Round::Standby);
+            };
+            batch = next;
+        }
         let mut session = self.db.reader().await?;
-        let removed = sqlx::query(schema_sql(&self.sql.remove))
-            .bind(self.outbox)
-            .bind(self.holder)
-            .bind(epoch)
-            .bind(f64::from(LEASE_SECONDS))
-            .bind(&seqs)
-            .execute(&mut session)
-            .await?
-            .rows_affected();
-        if removed == 0 {
+        let held = self.remove(&mut session, epoch, &acknowledged).await?;
+        Ok(if held { Round::Moved } else { Round::Standby })
+    }
+
+    /// What can be done while a batch is at the broker: what went before is removed, what comes next is read.
+    /// None when the lease went to another relay.
+    async fn prepare(
+        &self,
+        epoch: i64,
+        acknowledged: &Batch,
+        at_the_broker: &Batch,
+    ) -> Result<Option<Batch>, Error> {
+        if acknowledged.rows.is_empty() && !at_the_broker.is_followed {
+            return Ok(Some(Batch::default()));
+        }
+        let mut session = self.db.reader().await?;
+        if !self.remove(&mut session, epoch, acknowledged).await? {
+            return Ok(None);
+        }
+        if !at_the_broker.is_followed {
+            return Ok(Some(Batch::default()));
+        }
+        self.read(&mut session, at_the_broker).await.map(Some)
+    }
+
+    /// Reads the next batch, and tells how much waits with it.
+    async fn read(&self, session: &mut Session, at_the_broker: &Batch) -> Result<Batch, Error> {
+        let batch = self.rows.read(session, at_the_broker).await?;
+        match batch.backlog() {
+            Some(backlog) => self.watch.tell(backlog),
+            None => self.measure(session).await?,
+        }
+        Ok(batch)
+    }
+
+    /// Counts what waits, when the last count is old.
+    async fn measure(&self, session: &mut Session) -> Result<(), Error> {
+        if !self.watch.is_due() {
+            return Ok(());
+        }
+        let begun = Instant::now();
+        let backlog = self.rows.measure(session, self.watch.limit()).await?;
+        self.watch.counted(begun, backlog);
+        Ok(())
+    }
+
+    /// Removes what the broker has acknowledged; false when the lease went to another relay.
+    async fn remove(
+        &self,
+        session: &mut Session,
+        epoch: i64,
+        acknowledged: &Batch,
+    ) -> Result<bool, Error> {
+        let removed = self.rows.remove(session, epoch, acknowledged).await?;
+        let Some(removed) = removed else {
             tracing::warn!(
                 service = self.service,
                 relay.outbox = self.outbox,
                 "the lease went to another relay before the rows were removed"
             );
-        }
-        METRICS.relay_published.add(removed, &self.labels());
-        METRICS.relay_lag.record(age(&rows), &self.labels());
-        Ok(Round::Moved(rows.len()))
-    }
-
-    fn labels(&self) -> [KeyValue; 2] {
-        [
-            KeyValue::new("service", self.service),
-            KeyValue::new("outbox", self.outbox),
-        ]
+            return Ok(false);
+        };
+        METRICS.relay_published.add(removed, self.watch.labels());
+        Ok(true)
     }
 
     /// Publishes all rows and returns once the broker has acknowledged every one of them.
     async fn publish(&self, rows: &[Pending]) -> Result<(), Error> {
+        if !self.bus.is_connected() {
+            // The client would keep what is sent now, and send it when the rows have long gone another way.
+            return Err(Error::Unavailable {
+                what: "the broker",
+                source: "not connected".into(),
+            });
+        }
         if rows.len() > 1 {
             match self.publish_batch(rows).await? {
                 Ok(()) => return Ok(()),
@@ -248,8 +278,7 @@ impl Relay {
         }
         for row in rows {
             let (subject, headers) = self.message(row)?;
-            let body = row.event.body.clone().into();
-            let sent = self.bus.request(subject, headers, body);
+            let sent = self.bus.request(subject, headers, row.body.clone());
             let answer = failpoint::begun("after_publish", sent)
                 .await
                 .map_err(unavailable)?;
@@ -275,9 +304,9 @@ impl Relay {
         for (i, row) in rows.iter().enumerate() {
             let position = i + 1;
             let (subject, mut headers) = self.message(row)?;
-            headers.insert("Nats-Batch-Id", batch_id.as_str());
-            headers.insert("Nats-Batch-Sequence", position.to_string().as_str());
-            let body = Bytes::from(row.event.body.clone());
+            events::put(&mut headers, "Nats-Batch-Id", batch_id.as_str());
+            events::put(&mut headers, "Nats-Batch-Sequence", position);
+            let body = row.body.clone();
             if position < last {
                 self.bus
                     .send(subject, headers, body)
@@ -285,7 +314,7 @@ impl Relay {
                     .map_err(unavailable)?;
                 continue;
             }
-            headers.insert("Nats-Batch-Commit", "1");
+            events::put(&mut headers, "Nats-Batch-Commit", "1");
             let sent = self.bus.request(subject, headers, body);
             let answer = failpoint::begun("after_publish", sent)
                 .await
@@ -320,7 +349,7 @@ impl Relay {
 }
 
 enum Round {
-    Moved(usize),
+    Moved,
     Standby,
 }
 
@@ -341,39 +370,9 @@ fn publish_spans(rows: &[Pending]) -> Vec<tracing::Span> {
         .collect()
 }
 
-/// Seconds since the oldest of the rows was written; 0 without rows.
-fn age(rows: &[Pending]) -> f64 {
-    rows.first().map_or(0.0, |oldest| {
-        (Clock::system().now() - oldest.event.occurred_at)
-            .as_seconds_f64()
-            .max(0.0)
-    })
-}
-
 fn unavailable(error: impl std::error::Error + Send + Sync + 'static) -> Error {
     Error::Unavailable {
         what: "the broker",
         source: Box::new(error),
     }
-}
-
-#[expect(
-    clippy::needless_pass_by_value,
-    reason = "the shape that `try_map` takes"
-)]
-fn read_row(row: PgRow) -> Result<Pending, sqlx::Error> {
-    Ok(Pending {
-        seq: row.try_get("seq")?,
-        tenant: TenantId::new(row.try_get("tenant_id")?),
-        event: Emitted {
-            event_id: row.try_get("event_id")?,
-            type_name: row.try_get("type")?,
-            aggregate_id: row.try_get("aggregate_id")?,
-            version: row.try_get("version")?,
-            occurred_at: row.try_get("occurred_at")?,
-            actor: Actor::from_parts(row.try_get("actor_kind")?, row.try_get("actor_id")?),
-            traceparent: row.try_get("traceparent")?,
-            body: row.try_get("body")?,
-        },
-    })
 }

@@ -112,6 +112,30 @@ pub struct DatabaseSettings {
     pub database_ca_file: Option<PathBuf>,
 }
 
+/// What happens when events wait for the broker.
+#[derive(Clone, Debug, clap::Args)]
+pub struct OutboxSettings {
+    /// Rows of a service's outbox past which mutations are slowed, the more the more there are, up to half a second.
+    #[arg(long, env = "CATALYST_OUTBOX_SLOW_ROWS", default_value_t = 100_000)]
+    pub outbox_slow_rows: u64,
+    /// Age in seconds of the oldest row past which mutations are slowed in the same way.
+    #[arg(long, env = "CATALYST_OUTBOX_SLOW_SECONDS", default_value_t = 60)]
+    pub outbox_slow_seconds: u32,
+    /// Rows from which on mutations are refused.
+    #[arg(long, env = "CATALYST_OUTBOX_MAX_ROWS", default_value_t = 1_000_000)]
+    pub outbox_max_rows: u64,
+}
+
+impl Default for OutboxSettings {
+    fn default() -> Self {
+        Self {
+            outbox_slow_rows: 100_000,
+            outbox_slow_seconds: 60,
+            outbox_max_rows: 1_000_000,
+        }
+    }
+}
+
 /// The NATS servers.
 #[derive(Clone, Debug, clap::Args)]
 pub struct NatsSettings {
@@ -215,6 +239,9 @@ pub struct Settings {
     /// NATS.
     #[command(flatten)]
     pub nats: NatsSettings,
+    /// Backpressure.
+    #[command(flatten)]
+    pub outbox: OutboxSettings,
     /// Tokens and keys.
     #[command(flatten)]
     pub identity: IdentitySettings,

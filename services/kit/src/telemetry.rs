@@ -24,8 +24,13 @@ use crate::settings::{LogFormat, SettingsError, TelemetrySettings};
 pub struct Metrics {
     /// Duration of calls by RPC and status.
     pub rpc_duration: Histogram<f64>,
-    /// Calls that were refused because the process was at its limit.
+    /// Calls that were refused because the process was at its limit, by reason: `load`, or `outbox` for mutations of a
+    /// service whose outbox is full.
     pub shed: Counter<u64>,
+    /// Calls that were refused because their tenant calls too often, by RPC.
+    pub limited: Counter<u64>,
+    /// Mutations that waited because many events wait for the broker, by service.
+    pub slowed: Counter<u64>,
     /// What peers did on the wire that no correct client does, by kind.
     pub abuses: Counter<u64>,
     /// Connections that are open now.
@@ -34,6 +39,8 @@ pub struct Metrics {
     pub relay_published: Counter<u64>,
     /// Age of the oldest row of each moved batch, when the broker had acknowledged it.
     pub relay_lag: Histogram<f64>,
+    /// Rows that wait now, counted up to the hard bound; every replica tells of the same ones.
+    pub outbox_depth: Gauge<u64>,
     /// Age of the oldest row that waits now; it grows while a relay is stuck.
     pub outbox_age: Gauge<f64>,
     /// Events applied by a consumer.
@@ -58,6 +65,8 @@ pub static METRICS: LazyLock<Metrics> = LazyLock::new(|| {
             ])
             .build(),
         shed: meter.u64_counter("catalyst.server.shed").build(),
+        limited: meter.u64_counter("catalyst.server.limited").build(),
+        slowed: meter.u64_counter("catalyst.outbox.slowed").build(),
         abuses: meter.u64_counter("catalyst.server.abuses").build(),
         connections: meter
             .i64_up_down_counter("catalyst.server.connections")
@@ -70,6 +79,7 @@ pub static METRICS: LazyLock<Metrics> = LazyLock::new(|| {
                 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 60.0, 300.0,
             ])
             .build(),
+        outbox_depth: meter.u64_gauge("catalyst.outbox.depth").build(),
         outbox_age: meter
             .f64_gauge("catalyst.outbox.age")
             .with_unit("s")

@@ -74,4 +74,10 @@ impl Assignment {
             updated_at: now,
         }
     }
+
+    /// The removed assignment, whose event is the version after the last that was stored.
+    pub fn removed(mut self) -> Self {
+        self.version += 1;
+        self
+    }
 }
