@@ -2,19 +2,29 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 /// What happens to the system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Fault {
     KillService,
     KillPostgres,
     KillNats,
+    CutNats,
+    CutPostgres,
     Stop,
+    Part,
+    CutCommit,
+    Fill,
     Duplicate,
     Reorder,
     Poison,
     Cancel,
+    Lose,
     Roll,
     Storm,
+    /// Of random schedules alone.
+    Swizzle,
 }
 
 /// When it happens.
@@ -31,7 +41,8 @@ pub(crate) enum Moment {
 }
 
 /// A fault at a moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
 pub(crate) struct Cell {
     pub(crate) fault: Fault,
     pub(crate) moment: Moment,
@@ -40,15 +51,21 @@ pub(crate) struct Cell {
 use Moment::{M1, M2, M3, M4, M5, M6, M7, M10};
 
 impl Fault {
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 16] = [
         Self::KillService,
         Self::KillPostgres,
         Self::KillNats,
+        Self::CutNats,
+        Self::CutPostgres,
         Self::Stop,
+        Self::Part,
+        Self::CutCommit,
+        Self::Fill,
         Self::Duplicate,
         Self::Reorder,
         Self::Poison,
         Self::Cancel,
+        Self::Lose,
         Self::Roll,
         Self::Storm,
     ];
@@ -59,13 +76,20 @@ impl Fault {
             Self::KillService => "F1",
             Self::KillPostgres => "F2",
             Self::KillNats => "F3",
+            Self::CutNats => "F4",
+            Self::CutPostgres => "F5",
             Self::Stop => "F6",
+            Self::Part => "F7",
+            Self::CutCommit => "F8",
+            Self::Fill => "F9",
             Self::Duplicate => "F12",
             Self::Reorder => "F13",
             Self::Poison => "F14",
             Self::Cancel => "F15",
+            Self::Lose => "F16",
             Self::Roll => "F18",
             Self::Storm => "F20",
+            Self::Swizzle => "random",
         }
     }
 
@@ -75,28 +99,40 @@ impl Fault {
             Self::KillService => "kill -9 of a service",
             Self::KillPostgres => "kill -9 of PostgreSQL",
             Self::KillNats => "kill -9 of nats-server",
+            Self::CutNats => "power cut of the broker's disk",
+            Self::CutPostgres => "power cut of the database's disk",
             Self::Stop => "SIGSTOP of a server or a replica",
+            Self::Part => "network parted, one way, reset or lossy",
+            Self::CutCommit => "connection cut at COMMIT",
+            Self::Fill => "disk full",
             Self::Duplicate => "events three times, streams replayed",
             Self::Reorder => "two consumers, the first one late",
             Self::Poison => "events that cannot be applied",
             Self::Cancel => "callers that go away",
+            Self::Lose => "stream lost, rebuilt from the audit records",
             Self::Roll => "SIGTERM of every service in turn",
             Self::Storm => "500 callers that reconnect at once",
+            Self::Swizzle => "two to four taken away, brought back in another order",
         }
     }
 
     /// The moments at which it is tried.
     pub(crate) fn moments(self) -> &'static [Moment] {
         match self {
-            Self::KillService | Self::Stop => &[M1, M2, M3, M4, M5, M6, M7, M10],
-            Self::KillPostgres => &[M1, M2, M3, M4, M5, M6, M10],
+            Self::KillService | Self::Stop | Self::Part => &[M1, M2, M3, M4, M5, M6, M7, M10],
+            Self::KillPostgres | Self::CutPostgres => &[M1, M2, M3, M4, M5, M6, M10],
             Self::KillNats => &[M2, M3, M5, M6, M7, M10],
+            Self::CutNats => &[M2, M3, M4, M5, M6, M7, M10],
+            Self::CutCommit => &[M1, M6],
+            Self::Fill => &[M1, M2, M3, M5, M10],
             Self::Duplicate => &[M3, M4, M5, M6, M7, M10],
             Self::Reorder => &[M5, M6, M7],
             Self::Poison => &[M5],
             Self::Cancel => &[M1, M10],
+            Self::Lose => &[M2, M10],
             Self::Roll => &[M1, M2, M3, M5, M6, M10],
             Self::Storm => &[M1, M2],
+            Self::Swizzle => &[],
         }
     }
 
@@ -105,11 +141,13 @@ impl Fault {
         match self {
             Self::KillService => &[M1, M2, M3, M6, M10],
             Self::KillPostgres => &[M1, M4],
-            Self::KillNats => &[M3],
-            Self::Stop => &[M3],
-            Self::Duplicate => &[M6],
+            Self::KillNats | Self::CutNats | Self::Stop | Self::Fill => &[M3],
+            Self::Part => &[M2],
+            Self::Duplicate => &[M3],
             Self::Reorder | Self::Poison => &[M5],
-            Self::Cancel | Self::Roll | Self::Storm => &[M1],
+            Self::Lose => &[M2],
+            Self::CutPostgres | Self::CutCommit | Self::Cancel | Self::Roll | Self::Storm => &[M1],
+            Self::Swizzle => &[],
         }
     }
 }
@@ -152,7 +190,35 @@ impl Moment {
     }
 }
 
+/// What a system must be able to do for a fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Ground {
+    /// Servers on volumes whose power can be cut, where the machine permits that.
+    Powered,
+    /// Servers on disks that can be full.
+    Disks,
+    /// Services in networks of their own.
+    Network,
+}
+
+impl Fault {
+    /// The ground that it is done on.
+    pub(crate) fn ground(self) -> Ground {
+        match self {
+            Self::Part => Ground::Network,
+            Self::Fill => Ground::Disks,
+            _ => Ground::Powered,
+        }
+    }
+}
+
 impl Cell {
+    /// What random schedules do.
+    pub(crate) const SWIZZLE: Self = Self {
+        fault: Fault::Swizzle,
+        moment: M1,
+    };
+
     /// All of them, in the order of the table.
     pub(crate) fn all() -> Vec<Self> {
         let cells = Fault::ALL.into_iter().flat_map(|fault| {
@@ -182,6 +248,22 @@ impl Cell {
 impl fmt::Display for Cell {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}-{:?}", self.fault.number(), self.moment)
+    }
+}
+
+impl From<Cell> for String {
+    fn from(cell: Cell) -> Self {
+        cell.to_string()
+    }
+}
+
+impl TryFrom<String> for Cell {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        let found = Self::all()
+            .into_iter()
+            .find(|cell| cell.to_string() == text);
+        found.ok_or_else(|| format!("{text} is no cell"))
     }
 }
 

@@ -5,13 +5,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::evidence::{Evidence, Recorded};
 use crate::history::{Expected, History, Noun, Outcome};
 
 /// What must hold through every fault.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) enum Invariant {
     /// Every acknowledged write is in the database, its event in the stream and applied: nothing is lost.
     I1,
@@ -42,14 +43,14 @@ impl fmt::Display for Invariant {
 }
 
 /// An invariant that did not hold, and where.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Breach {
     pub(crate) invariant: Invariant,
     pub(crate) what: String,
 }
 
 /// What was judged, in numbers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Tally {
     pub(crate) acknowledged: u64,
     /// Attempts whose outcome was unknown.

@@ -20,7 +20,7 @@ const EVENTS: usize = 20;
 /// How soon an event that cannot be applied must be set aside.
 const ASIDE_WITHIN: Duration = Duration::from_secs(30);
 
-/// The last events come three times more, and then whole streams to every consumer.
+/// The last events come three times more; at a consumer's moments, whole streams come again to every consumer.
 pub(crate) async fn duplicate(scene: &mut Scene<'_>, moment: Moment) -> anyhow::Result<()> {
     let stream = match moment {
         Moment::M10 => Stream::Security,
@@ -37,6 +37,9 @@ pub(crate) async fn duplicate(scene: &mut Scene<'_>, moment: Moment) -> anyhow::
     }
     operator.flush().await?;
     armed.release();
+    if matches!(moment, Moment::M3 | Moment::M4) {
+        return Ok(());
+    }
     // A durable that is made anew begins with the first message of its stream.
     let jetstream = collect::migrator(scene.stack).await?;
     for Subscription {
@@ -51,6 +54,27 @@ pub(crate) async fn duplicate(scene: &mut Scene<'_>, moment: Moment) -> anyhow::
             .map_err(|error| anyhow::anyhow!("{error}"))?;
     }
     scene.stack.run(&["migrate"]).await
+}
+
+/// The stream of domain events is gone while events are on their way, and is made again from the audit records.
+pub(crate) async fn lose(scene: &mut Scene<'_>, moment: Moment) -> anyhow::Result<()> {
+    let (_, armed) = scene.arm(moment)?;
+    armed.reached().await?;
+    // What the consumers had not applied is in no record yet: it is lost with the stream, unless it is in an outbox.
+    let pause = scene.load.pause();
+    armed.release();
+    let rest = scene.stack.settle(ASIDE_WITHIN).await;
+    ensure!(rest.is_settled, "{} before the loss", rest.last.join(", "));
+    let stream = Stream::Domain.name();
+    let deleted = collect::migrator(scene.stack)
+        .await?
+        .delete_stream(stream)
+        .await;
+    deleted.map_err(|error| anyhow::anyhow!("{stream} cannot be deleted: {error}"))?;
+    drop(pause);
+    scene.load.goes_on(10, Duration::from_secs(30)).await?;
+    scene.stack.run(&["migrate"]).await?;
+    scene.stack.run(&["events", "rebuild"]).await
 }
 
 fn subscriptions() -> impl Iterator<Item = Subscription> {

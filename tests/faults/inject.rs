@@ -8,9 +8,9 @@ use tokio::time::sleep;
 
 use crate::cells::{Cell, Fault, Moment};
 use crate::program::{Armed, signal};
-use crate::stack::{Server, Stack};
+use crate::stack::{STOP_WITHIN, Server, Stack};
 use crate::workload::Load;
-use crate::{copies, storm};
+use crate::{copies, cuts, storm, swizzle};
 
 /// What a fault is done to, and with.
 pub(crate) struct Scene<'a> {
@@ -30,14 +30,21 @@ pub(crate) async fn inject(scene: &mut Scene<'_>, cell: Cell) -> anyhow::Result<
         Fault::KillService => kill_service(scene, moment).await,
         Fault::KillPostgres => kill_server(scene, moment, Server::Postgres).await,
         Fault::KillNats => kill_server(scene, moment, Server::Nats).await,
+        Fault::CutNats => cuts::power(scene, moment, Server::Nats).await,
+        Fault::CutPostgres => cuts::power(scene, moment, Server::Postgres).await,
+        Fault::Part => cuts::part(scene, moment).await,
+        Fault::CutCommit => cuts::commit(scene, moment).await,
+        Fault::Fill => cuts::fill(scene, moment).await,
         Fault::Stop => stop(scene, moment).await,
         Fault::Duplicate => copies::duplicate(scene, moment).await,
         Fault::Reorder => reorder(scene, moment).await,
         Fault::Poison => copies::poison(scene).await,
         // The callers of its load do it.
         Fault::Cancel => scene.load.goes_on(100, Duration::from_secs(30)).await,
+        Fault::Lose => copies::lose(scene, moment).await,
         Fault::Roll => roll(scene, moment).await,
         Fault::Storm => storm::reconnect(scene, moment).await,
+        Fault::Swizzle => swizzle::swizzle(scene).await,
     }
 }
 
@@ -122,7 +129,7 @@ async fn stop(scene: &mut Scene<'_>, moment: Moment) -> anyhow::Result<()> {
     sleep(scene.stopped).await;
     signal(&pids, "CONT").await?;
     scene.load.goes_on(10, Duration::from_secs(30)).await?;
-    scene.stack.drop_program(&second).await
+    scene.stack.retire(&second).await
 }
 
 /// Two consumers of one service: the first is held with what it has while the second goes on, and then catches up.
@@ -140,7 +147,7 @@ async fn reorder(scene: &mut Scene<'_>, moment: Moment) -> anyhow::Result<()> {
         scene.load.goes_on(20, Duration::from_secs(30)).await?;
         armed.release();
     }
-    scene.stack.drop_program(&second).await
+    scene.stack.retire(&second).await
 }
 
 /// Replaces every process by another, one after the other, as an orchestrator does; no call may fail.
@@ -169,10 +176,7 @@ async fn roll(scene: &mut Scene<'_>, moment: Moment) -> anyhow::Result<()> {
         let leaving = async {
             let (status, took) = scene.stack.program(&first)?.terminate().await?;
             ensure!(status.success(), "{first} ended with {status}");
-            ensure!(
-                took < Duration::from_secs(10),
-                "{first} took {took:?} to end"
-            );
+            ensure!(took < STOP_WITHIN, "{first} took {took:?} to end");
             anyhow::Ok(())
         };
         let held = async {
@@ -185,12 +189,13 @@ async fn roll(scene: &mut Scene<'_>, moment: Moment) -> anyhow::Result<()> {
         left?;
         scene.stack.program(&first)?.restart()?;
         scene.stack.open(&first).await?;
-        scene.stack.close(&second);
-        let (status, _) = scene.stack.program(&second)?.terminate().await?;
-        ensure!(status.success(), "{second} ended with {status}");
-        scene.stack.drop_program(&second).await?;
+        scene.stack.retire(&second).await?;
     }
     let failed = scene.load.failures() - before;
-    ensure!(failed == 0, "{failed} calls failed in a rolling restart");
+    ensure!(
+        failed == 0,
+        "{failed} calls failed in a rolling restart{}",
+        scene.load.complaint()
+    );
     Ok(())
 }

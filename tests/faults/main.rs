@@ -6,8 +6,12 @@
 mod cells;
 mod trial;
 mod inject;
-mod storm;
+mod cuts;
 mod copies;
+mod storm;
+mod swizzle;
+mod campaign;
+mod networked;
 
 mod workload;
 mod worker;
@@ -23,12 +27,13 @@ mod report;
 mod stack;
 mod program;
 mod front;
+mod ground;
 mod devices;
 
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -37,9 +42,9 @@ use catalyst::stack::PostgresChoice;
 use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::cells::Cell;
+use crate::cells::{Cell, Ground};
 use crate::report::Report;
-use crate::stack::{Layout, Stack, keep};
+use crate::stack::{Layout, Stack};
 use crate::trial::{End, Trial};
 
 /// Does faults to the running system, and judges what becomes of acknowledged writes, events and tenants' lines.
@@ -57,6 +62,23 @@ enum Command {
     List,
     /// Runs cells: all of the profile, or those that these names mean: F1, F1-M3, or a word of the title.
     Run(Wanted),
+    /// Takes random things away and brings them back, in rounds of firms of their own, until the time is over.
+    Random {
+        /// How long.
+        #[arg(long, default_value_t = 10)]
+        minutes: u64,
+        /// The seed of the first round. Without it, another one every time.
+        #[arg(long)]
+        seed: Option<u64>,
+        /// Writes what became of each round to this file as JSON.
+        #[arg(long)]
+        json: Option<PathBuf>,
+        /// auto, system or bundled.
+        #[arg(long, default_value = "auto")]
+        postgres: PostgresChoice,
+    },
+    /// One long load through many faults, judged at its end.
+    Campaign(campaign::Goal),
 }
 
 #[derive(Debug, clap::Args)]
@@ -78,6 +100,9 @@ struct Wanted {
     /// auto, system or bundled.
     #[arg(long, default_value = "auto")]
     postgres: PostgresChoice,
+    /// The network in whose hub this program runs; it is for the program's own use.
+    #[arg(long, hide = true)]
+    network: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -87,6 +112,13 @@ enum Profile {
 }
 
 impl Profile {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Short => "short",
+            Self::Full => "full",
+        }
+    }
+
     fn runs(self) -> u64 {
         match self {
             Self::Short => 1,
@@ -105,7 +137,8 @@ impl Profile {
 
 fn main() -> ExitCode {
     // The services of a run are this very program under the product's name.
-    if std::env::args_os().next().as_deref() == Some(OsStr::new("catalyst")) {
+    let called = std::env::args_os().next().unwrap_or_default();
+    if Path::new(&called).file_name() == Some(OsStr::new("catalyst")) {
         return catalyst::cli::main();
     }
     match start(Options::parse()) {
@@ -132,16 +165,34 @@ fn start(options: Options) -> anyhow::Result<u8> {
         Command::List => (report::listed(), 0),
         Command::Run(wanted) => {
             let report = runtime.block_on(unless_stopped(run(&wanted)))?;
-            if let Some(path) = &wanted.json {
-                let file = File::create(path)
-                    .with_context(|| format!("cannot write {}", path.display()))?;
-                serde_json::to_writer_pretty(file, &report.json())?;
-            }
-            (report.to_string(), report.exit_code())
+            told(&report, wanted.json.as_deref())?
+        }
+        Command::Random {
+            minutes,
+            seed,
+            json,
+            postgres,
+        } => {
+            let minutes = Duration::from_secs(minutes * 60);
+            let report = runtime.block_on(unless_stopped(random(minutes, seed, postgres)))?;
+            told(&report, json.as_deref())?
+        }
+        Command::Campaign(goal) => {
+            let report = runtime.block_on(unless_stopped(campaign::run(&goal)))?;
+            told(&report, goal.json.as_deref())?
         }
     };
     writeln!(std::io::stdout(), "{shown}").context("cannot write to standard output")?;
     Ok(code)
+}
+
+fn told(report: &Report, json: Option<&Path>) -> anyhow::Result<(String, u8)> {
+    if let Some(path) = json {
+        let file =
+            File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
+        serde_json::to_writer_pretty(file, &report.json())?;
+    }
+    Ok((report.to_string(), report.exit_code()))
 }
 
 async fn unless_stopped<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
@@ -153,45 +204,135 @@ async fn unless_stopped<T>(work: impl Future<Output = anyhow::Result<T>>) -> any
     }
 }
 
+fn first_seed(wanted: Option<u64>) -> u64 {
+    wanted.unwrap_or_else(|| fastrand::u64(..1_000_000_000))
+}
+
 async fn run(wanted: &Wanted) -> anyhow::Result<Report> {
+    devices::sweep()?;
     let cells = chosen(wanted)?;
     let runs = wanted.runs.unwrap_or(wanted.profile.runs());
-    let first = wanted
-        .seed
-        .unwrap_or_else(|| fastrand::u64(..1_000_000_000));
-    say(&format!(
-        "{} cells, {runs} runs of each, from seed {first}",
-        cells.len()
-    ));
-    let mut report = Report::default();
-    let mut stack = None;
-    for number in 0..runs {
-        for cell in &cells {
-            let mut system = match stack.take() {
-                Some(system) => system,
-                None => begin(wanted.postgres.clone()).await?,
-            };
-            let seed = first.wrapping_add(number);
-            let trial = trial::run(&mut system, *cell, seed, wanted.profile.stopped()).await;
-            tell(&trial, &system);
-            match trial.end {
-                End::Held => stack = Some(system),
-                // Whatever it is in is no ground for another run.
-                End::Broke(_) | End::NotTried(_) => drop(system.stop().await),
-            }
-            report.trials.push(trial);
-        }
+    let first = first_seed(wanted.seed);
+    if wanted.network.is_none() {
+        say(&format!(
+            "{} cells, {runs} runs of each, from seed {first}",
+            cells.len()
+        ));
     }
-    if let Some(system) = stack {
-        system.stop().await?;
+    let mut report = Report::default();
+    for ground in [Ground::Powered, Ground::Disks, Ground::Network] {
+        let cells = cells
+            .iter()
+            .copied()
+            .filter(|cell| cell.fault.ground() == ground);
+        let cells: Vec<Cell> = cells.collect();
+        let seeds = first..first.wrapping_add(runs);
+        if cells.is_empty() {
+            continue;
+        }
+        if let Some(why) = ground::missing(ground) {
+            say(&format!("  skipped: {why}"));
+            let each = seeds.flat_map(|seed| cells.iter().map(move |cell| (*cell, seed)));
+            let skipped = each.map(|(cell, seed)| Trial::skipped(cell, seed, why.clone()));
+            report.trials.extend(skipped);
+        } else if ground == Ground::Network && wanted.network.is_none() {
+            report
+                .trials
+                .extend(networked::run(&cells, wanted, runs, first).await?);
+        } else {
+            let layout = Layout {
+                ground,
+                network: wanted.network.clone(),
+                postgres: wanted.postgres.clone(),
+            };
+            let mut systems = Systems::new(layout);
+            for seed in seeds {
+                for cell in &cells {
+                    let trial = systems
+                        .try_cell(*cell, seed, wanted.profile.stopped())
+                        .await?;
+                    report.trials.push(trial);
+                }
+            }
+            systems.stop().await?;
+        }
     }
     Ok(report)
 }
 
-async fn begin(postgres: PostgresChoice) -> anyhow::Result<Stack> {
+async fn random(
+    time: Duration,
+    seed: Option<u64>,
+    postgres: PostgresChoice,
+) -> anyhow::Result<Report> {
+    devices::sweep()?;
+    let first = first_seed(seed);
+    say(&format!("rounds from seed {first}"));
+    let mut systems = Systems::new(Layout {
+        ground: Ground::Powered,
+        network: None,
+        postgres,
+    });
+    let mut report = Report::default();
     let since = Instant::now();
-    let dir = harness::temporary_folder()?;
-    let stack = Stack::start(Layout { dir, postgres }, &|_| {}).await?;
+    let mut seeds = first..;
+    while since.elapsed() < time
+        && let Some(seed) = seeds.next()
+    {
+        let trial = systems
+            .try_cell(Cell::SWIZZLE, seed, Profile::Short.stopped())
+            .await?;
+        report.trials.push(trial);
+    }
+    systems.stop().await?;
+    Ok(report)
+}
+
+/// One system after the other: each serves until something breaks on it.
+struct Systems {
+    layout: Layout,
+    current: Option<Stack>,
+}
+
+impl Systems {
+    fn new(layout: Layout) -> Self {
+        Self {
+            layout,
+            current: None,
+        }
+    }
+
+    async fn try_cell(
+        &mut self,
+        cell: Cell,
+        seed: u64,
+        stopped: Duration,
+    ) -> anyhow::Result<Trial> {
+        let mut system = match self.current.take() {
+            Some(system) => system,
+            None => begin(&self.layout).await?,
+        };
+        let trial = trial::run(&mut system, cell, seed, stopped).await;
+        tell(&trial, &system);
+        match trial.end {
+            End::Held | End::Skipped(_) => self.current = Some(system),
+            // Whatever it is in is no ground for another run.
+            End::Broke(_) | End::NotTried(_) => drop(system.stop().await),
+        }
+        Ok(trial)
+    }
+
+    async fn stop(self) -> anyhow::Result<()> {
+        match self.current {
+            Some(system) => system.stop().await,
+            None => Ok(()),
+        }
+    }
+}
+
+pub(crate) async fn begin(layout: &Layout) -> anyhow::Result<Stack> {
+    let since = Instant::now();
+    let stack = Stack::start(layout).await?;
     say(&format!(
         "  the system is up after {:.1} s",
         since.elapsed().as_secs_f64()
@@ -209,9 +350,10 @@ fn tell(trial: &Trial, stack: &Stack) {
     } = trial;
     let end = match &trial.end {
         End::Held => "held".to_owned(),
+        End::Skipped(why) => format!("skipped: {why}"),
         End::NotTried(why) => format!("NOT TRIED: {why}"),
         End::Broke(breaches) => {
-            keep(&stack.dir);
+            stack.keep();
             let first = breaches
                 .first()
                 .map(|it| format!("{}: {}", it.invariant, it.what));

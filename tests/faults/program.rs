@@ -17,6 +17,9 @@ const REACHED_WITHIN: Duration = Duration::from_secs(20);
 /// Environment of a process.
 pub(crate) type Variables = Vec<(String, String)>;
 
+/// How a process is begun, wherever it runs.
+pub(crate) type Begin = Box<dyn Fn() -> anyhow::Result<Command> + Send + Sync>;
+
 /// A running process of one service.
 pub(crate) struct Program {
     /// `projects-1`.
@@ -26,6 +29,7 @@ pub(crate) struct Program {
     admin_url: String,
     folder: PathBuf,
     variables: Variables,
+    begin: Begin,
     child: Child,
     starts: u32,
 }
@@ -42,24 +46,25 @@ pub(crate) struct Armed {
 pub(crate) struct NotReached(String);
 
 impl Program {
-    /// Starts it on ports of its own, with its files in `folder`, whose path marks it in the list of processes.
+    /// Starts it on these ports, for gRPC and for its readiness, with its files in `folder`.
     pub(crate) fn start(
         service: &'static str,
         replica: u8,
+        [port, admin_port]: [u16; 2],
         folder: &Path,
         mut variables: Variables,
+        begin: Begin,
     ) -> anyhow::Result<Self> {
         let name = format!("{service}-{replica}");
         let folder = folder.join(&name);
         fs::create_dir_all(&folder)?;
-        let (port, admin_port) = (free_port()?, free_port()?);
         let own = [
             ("CATALYST_LISTEN", format!("127.0.0.1:{port}")),
             ("CATALYST_ADMIN_LISTEN", format!("127.0.0.1:{admin_port}")),
             ("CATALYST_FAILPOINTS", folder.display().to_string()),
         ];
         variables.extend(own.map(|(name, value)| (name.to_owned(), value)));
-        let child = spawn(service, &folder, &variables, 1)?;
+        let child = spawn(begin()?, service, &folder, &variables, 1)?;
         Ok(Self {
             name,
             service,
@@ -67,6 +72,7 @@ impl Program {
             admin_url: format!("http://127.0.0.1:{admin_port}"),
             folder,
             variables,
+            begin,
             child,
             starts: 1,
         })
@@ -76,8 +82,29 @@ impl Program {
     pub(crate) fn restart(&mut self) -> anyhow::Result<()> {
         self.disarm();
         self.starts += 1;
-        self.child = spawn(self.service, &self.folder, &self.variables, self.starts)?;
+        let command = (self.begin)()?;
+        self.child = spawn(
+            command,
+            self.service,
+            &self.folder,
+            &self.variables,
+            self.starts,
+        )?;
         Ok(())
+    }
+
+    /// Waits until it is ready, and starts it again each time that it ends before.
+    pub(crate) async fn revive(&mut self) -> anyhow::Result<()> {
+        let since = Instant::now();
+        loop {
+            match self.ready().await {
+                Err(_) if since.elapsed() < READY_WITHIN && self.child.id().is_none() => {
+                    tokio::time::sleep(Duration::from_millis(500)).await;
+                    self.restart()?;
+                }
+                ready => return ready,
+            }
+        }
     }
 
     /// Waits until it says that it is ready.
@@ -184,35 +211,27 @@ impl Armed {
     }
 }
 
-/// This very program, called as `catalyst`, is the product's, with moments to stop at.
-pub(crate) fn catalyst() -> Command {
-    let mut command = Command::new("/proc/self/exe");
-    command
-        .arg0("catalyst")
-        .env_clear()
-        .stdin(Stdio::null())
-        .kill_on_drop(true);
-    command
-}
-
 fn log(folder: &Path, starts: u32) -> PathBuf {
     folder.join(format!("{starts}.log"))
 }
 
 fn spawn(
+    mut command: Command,
     service: &str,
     folder: &Path,
     variables: &Variables,
     starts: u32,
 ) -> anyhow::Result<Child> {
     let log = File::create(log(folder, starts))?;
-    let mut command = catalyst();
     command
         .args(["serve", service])
+        .env_clear()
         .envs(variables.iter().cloned())
         .current_dir(folder)
+        .stdin(Stdio::null())
         .stdout(log.try_clone()?)
         .stderr(log)
+        .kill_on_drop(true)
         .process_group(0);
     command
         .spawn()

@@ -37,6 +37,11 @@ pub(crate) fn listed() -> String {
 
 /// How a run is made again.
 pub(crate) fn replay(cell: Cell, seed: u64) -> String {
+    if cell == Cell::SWIZZLE {
+        return format!(
+            "cargo run -p catalyst-tests --bin faults -- random --minutes 1 --seed {seed}"
+        );
+    }
     format!("cargo run -p catalyst-tests --bin faults -- run {cell} --seed {seed} --runs 1")
 }
 
@@ -56,40 +61,7 @@ impl Report {
 
     /// For programs.
     pub(crate) fn json(&self) -> serde_json::Value {
-        let trials = self.trials.iter().map(|trial| {
-            let (end, what) = match &trial.end {
-                End::Held => ("held", Vec::new()),
-                End::Broke(breaches) => {
-                    let each = breaches.iter();
-                    (
-                        "broke",
-                        each.map(|it| format!("{}: {}", it.invariant, it.what))
-                            .collect(),
-                    )
-                }
-                End::NotTried(why) => ("not tried", vec![why.clone()]),
-            };
-            let tally = trial.tally;
-            json!({
-                "cell": trial.cell.to_string(),
-                "seed": trial.seed,
-                "end": end,
-                "what": what,
-                "seconds": trial.times.sum().as_secs_f64(),
-                "restSeconds": trial.times.rest.as_secs_f64(),
-                "acknowledged": tally.acknowledged,
-                "unknown": tally.unknown,
-                "reads": tally.reads,
-                "refusals": tally.probes,
-                "events": tally.events,
-                "duplicates": tally.duplicates,
-                "lost": tally.lost,
-                "doubled": tally.doubled,
-                "inverted": tally.inverted,
-                "canaries": tally.canaries,
-            })
-        });
-        json!({ "trials": trials.collect::<Vec<_>>() })
+        json!({ "trials": self.trials })
     }
 }
 
@@ -99,6 +71,7 @@ struct Line {
     runs: u32,
     broke: u32,
     not_tried: u32,
+    skipped: u32,
     tally: Tally,
     seconds: f64,
 }
@@ -112,6 +85,7 @@ impl Line {
             End::Held => {}
             End::Broke(_) => self.broke += 1,
             End::NotTried(_) => self.not_tried += 1,
+            End::Skipped(_) => self.skipped += 1,
         }
     }
 
@@ -129,10 +103,11 @@ impl Line {
         ];
         words.extend(numbers.iter().map(u64::to_string));
         words.push(format!("{:.1}", self.seconds / f64::from(self.runs.max(1))));
-        words.push(match (self.broke, self.not_tried) {
-            (0, 0) => "held".to_owned(),
-            (0, not_tried) => format!("not tried: {not_tried}"),
-            (broke, _) => format!("BROKE: {broke}"),
+        words.push(match (self.broke, self.not_tried, self.skipped) {
+            (0, 0, 0) => "held".to_owned(),
+            (0, 0, skipped) => format!("skipped: {skipped}"),
+            (0, not_tried, _) => format!("not tried: {not_tried}"),
+            (broke, ..) => format!("BROKE: {broke}"),
         });
         words
     }
@@ -174,6 +149,7 @@ impl fmt::Display for Report {
         for trial in &self.trials {
             match &trial.end {
                 End::Held => {}
+                End::Skipped(why) => writeln!(f, "\n{} was skipped: {why}", trial.cell)?,
                 End::NotTried(why) => writeln!(f, "\n{} was not tried: {why}", trial.cell)?,
                 End::Broke(breaches) => {
                     writeln!(f, "\n{} broke with seed {}:", trial.cell, trial.seed)?;

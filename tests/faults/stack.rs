@@ -4,7 +4,9 @@
 //! program ends, however it ends, a watchdog ends all of it.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
@@ -16,23 +18,58 @@ use catalyst::services;
 use catalyst::stack::{NatsChoice, PostgresChoice, StackOptions};
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection as _};
+use tokio::process::Command;
 
+use crate::cells::Ground;
 use crate::client::Lines;
+use crate::devices::net::NODE_ADDRESSES;
 use crate::front::Front;
-use crate::program::{Program, Variables, catalyst, family, signal};
+use crate::ground::Devices;
+use crate::program::{Program, Variables, family, free_port, signal};
+
+/// A file that keeps the folder of a run when the program ends.
+const KEEP: &str = "keep";
+/// How long a process may take to end in order.
+pub(crate) const STOP_WITHIN: Duration = Duration::from_secs(10);
 
 /// How a system is set up.
+#[derive(Clone, Debug)]
 pub(crate) struct Layout {
-    /// The folder of all data; `postgres` and `nats` below it may be places of a device.
-    pub(crate) dir: PathBuf,
+    pub(crate) ground: Ground,
+    /// The network in whose hub this program runs.
+    pub(crate) network: Option<String>,
     pub(crate) postgres: PostgresChoice,
 }
+
+/// What this machine does not permit.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct NotPermitted(pub(crate) String);
 
 /// A server beside the services.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Server {
     Postgres,
     Nats,
+}
+
+/// How a system came to rest.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Rest {
+    pub(crate) is_settled: bool,
+    /// What was seen under way last.
+    pub(crate) last: Vec<String>,
+}
+
+impl Rest {
+    /// What did not come to rest.
+    pub(crate) fn unsettled(&self) -> Vec<String> {
+        if self.is_settled {
+            Vec::new()
+        } else {
+            self.last.clone()
+        }
+    }
 }
 
 /// The running system.
@@ -45,27 +82,38 @@ pub(crate) struct Stack {
     pub(crate) lines: Lines,
     /// What services know of each other, by name.
     fronts: BTreeMap<&'static str, Front>,
+    /// Below the servers, and taken away after them.
+    pub(crate) devices: Devices,
 }
 
 impl Stack {
     /// Starts servers and one process of each service.
-    pub(crate) async fn start(layout: Layout, say: &(dyn Fn(&str) + Sync)) -> anyhow::Result<Self> {
-        watch_over(&layout.dir)?;
+    pub(crate) async fn start(layout: &Layout) -> anyhow::Result<Self> {
+        let dir = harness::temporary_folder()?;
+        watch_over(&dir)?;
+        let devices = Devices::lay(layout.ground, &dir, layout.network.as_deref())?;
+        // This very program, called as `catalyst`, is the product's, with moments to stop at. It stays the one that
+        // runs now, whatever is built meanwhile.
+        let own = format!("/proc/{}/exe", std::process::id());
+        symlink(own, dir.join("catalyst"))?;
         let options = StackOptions {
-            dir: layout.dir.clone(),
-            postgres: layout.postgres,
+            dir: dir.clone(),
+            postgres: layout.postgres.clone(),
             nats: NatsChoice::Auto,
             durable: true,
         };
-        let deployment = Deployment::start(options, say).await?;
+        let deployment = Deployment::start(options, &|_| {}).await?;
         let mut stack = Self {
-            dir: layout.dir,
+            dir,
             deployment,
             programs: BTreeMap::new(),
             lines: Lines::default(),
             fronts: BTreeMap::new(),
+            devices,
         };
-        say("starting the services");
+        if layout.ground == Ground::Network {
+            stack.admit_nodes().await?;
+        }
         for definition in &services::ALL {
             stack.fronts.insert(definition.name, Front::open().await?);
         }
@@ -77,6 +125,18 @@ impl Stack {
             stack.open(&name).await?;
         }
         Ok(stack)
+    }
+
+    /// Lets the nodes of the network, whose callers keep their addresses, come to the database.
+    async fn admit_nodes(&self) -> anyhow::Result<()> {
+        let rules = self.dir.join("postgres/data/pg_hba.conf");
+        let mut file = File::options().append(true).open(rules)?;
+        writeln!(file, "host all all {NODE_ADDRESSES} scram-sha-256")?;
+        let mut admin = self.admin().await?;
+        sqlx::query("select pg_reload_conf()")
+            .execute(&mut admin)
+            .await?;
+        Ok(())
     }
 
     /// Starts one more process of a service, which nobody calls yet; `changes` are variables of its own.
@@ -92,7 +152,16 @@ impl Stack {
                 .iter()
                 .map(|(name, value)| ((*name).to_owned(), value.clone())),
         );
-        let program = Program::start(service, replica, &self.dir.join("programs"), variables)?;
+        let ports = [free_port()?, free_port()?];
+        let begin = if replica == 1 {
+            self.devices.carry(service, &self.ports()?, &ports)?;
+            self.devices.begin(service, self.dir.join("catalyst"))
+        } else {
+            let program = self.dir.join("catalyst");
+            Box::new(move || Ok(Command::new(&program)))
+        };
+        let folder = self.dir.join("programs");
+        let program = Program::start(service, replica, ports, &folder, variables, begin)?;
         let name = program.name.clone();
         self.programs.insert(name.clone(), program);
         Ok(name)
@@ -126,13 +195,31 @@ impl Stack {
             .with_context(|| format!("no {name} runs"))
     }
 
-    /// Ends one process for good.
-    pub(crate) async fn drop_program(&mut self, name: &str) -> anyhow::Result<()> {
+    /// Ends one process for good, in order.
+    pub(crate) async fn retire(&mut self, name: &str) -> anyhow::Result<()> {
         self.close(name);
         if let Some(mut program) = self.programs.remove(name) {
-            program.kill().await?;
+            let (status, took) = program.terminate().await?;
+            ensure!(status.success(), "{name} ended with {status}");
+            ensure!(took < STOP_WITHIN, "{name} took {took:?} to end");
         }
         Ok(())
+    }
+
+    /// Ports that services ask.
+    fn ports(&self) -> anyhow::Result<Vec<u16>> {
+        let stack = &self.deployment.stack;
+        let servers = [
+            &stack.database_url,
+            &stack.nats_url,
+            &stack.nats_monitor_url,
+        ];
+        let fronts = self.fronts.values().map(|front| &front.url);
+        servers
+            .into_iter()
+            .chain(fronts)
+            .map(|url| port_of(url))
+            .collect()
     }
 
     /// What every service is configured with, ports aside.
@@ -167,6 +254,8 @@ impl Stack {
             ("CATALYST_CONSULTANTS_URL", url_of("consultants")),
             ("CATALYST_PROJECTS_URL", url_of("projects")),
             ("CATALYST_LOG", "warn".to_owned()),
+            // For what starts the process, where that is another program.
+            ("PATH", "/usr/sbin:/usr/bin:/sbin:/bin".to_owned()),
         ]
         .into_iter()
         .filter(|(_, value)| !value.is_empty())
@@ -211,11 +300,14 @@ impl Stack {
     /// Runs a command of the product beside the services; its standard output and error when it fails.
     pub(crate) async fn run(&self, arguments: &[&str]) -> anyhow::Result<()> {
         let audit = self.programs.get("audit-1").context("audit does not run")?;
-        let mut command = catalyst();
+        let mut command = Command::new(self.dir.join("catalyst"));
         command
             .arg("--data-dir")
             .arg(&self.dir)
             .args(arguments)
+            .env_clear()
+            .stdin(Stdio::null())
+            .kill_on_drop(true)
             .envs(self.variables())
             .env("CATALYST_URL", &audit.url)
             .env(
@@ -234,19 +326,23 @@ impl Stack {
         Ok(())
     }
 
-    /// What is still under way, until nothing is or the time is over: outbox rows, and events that a consumer has not
-    /// acknowledged.
-    pub(crate) async fn settle(&self, bound: Duration) -> Vec<String> {
-        let mut last = vec!["it could not be asked".to_owned()];
-        let rest = harness::within(bound, async || {
-            last = match self.under_way().await {
+    /// Waits until nothing is under way, outbox rows and events that a consumer has not acknowledged, or the time is
+    /// over.
+    pub(crate) async fn settle(&self, bound: Duration) -> Rest {
+        let mut rest = Rest::default();
+        let settled = harness::within(bound, async || {
+            let under_way = match self.under_way().await {
                 Ok(under_way) => under_way,
                 Err(error) => vec![format!("it cannot be asked: {error:#}")],
             };
-            last.is_empty().then_some(())
+            if under_way.is_empty() {
+                return Some(());
+            }
+            rest.last = under_way;
+            None
         });
-        rest.await;
-        last
+        rest.is_settled = settled.await.is_some();
+        rest
     }
 
     async fn under_way(&self) -> anyhow::Result<Vec<String>> {
@@ -290,8 +386,26 @@ impl Stack {
         for program in self.programs.values_mut() {
             program.kill().await?;
         }
-        self.deployment.stack.stop().await
+        let ended = self.deployment.stack.stop().await;
+        drop(self.devices);
+        if !self.dir.join(KEEP).exists() {
+            fs::remove_dir_all(&self.dir)?;
+        }
+        ended
     }
+
+    /// Keeps the folder of a failed run, for whoever looks for the reason.
+    pub(crate) fn keep(&self) {
+        // Without it the folder goes, and the seed still replays the run.
+        drop(fs::write(self.dir.join(KEEP), ""));
+    }
+}
+
+/// The port of a URL.
+pub(crate) fn port_of(url: &str) -> anyhow::Result<u16> {
+    reqwest::Url::parse(url)?
+        .port()
+        .with_context(|| format!("{url} has no port"))
 }
 
 /// A shell that waits for the end of this program, which closes the pipe, and then ends whatever names the folder.
@@ -314,10 +428,4 @@ fn watch_over(dir: &Path) -> anyhow::Result<()> {
     // The pipe stays open until the program ends.
     std::mem::forget(watchdog.stdin.take());
     Ok(())
-}
-
-/// Keeps the folder of a failed run, for whoever looks for the reason.
-pub(crate) fn keep(dir: &Path) {
-    // Without it the folder goes, and the seed still replays the run.
-    drop(fs::write(dir.join("keep"), ""));
 }

@@ -7,6 +7,7 @@ use fastrand::Rng;
 use kit::TenantId;
 use prost::Message as _;
 use proto::tenants::v1 as tenants;
+use serde::{Deserialize, Serialize};
 use tonic::Code;
 
 use crate::cells::{Cell, Fault};
@@ -16,7 +17,8 @@ use crate::collect;
 use crate::history::{CANARY, CANARY_DIGITS, Firm, Noun};
 use crate::inject::{Scene, inject};
 use crate::program::NotReached;
-use crate::stack::Stack;
+use crate::say;
+use crate::stack::{NotPermitted, Stack};
 use crate::workload::Load;
 
 /// Firms of a run.
@@ -25,13 +27,15 @@ const FIRMS: usize = 3;
 const WORKERS: usize = 2;
 /// How soon after a fault everything must be at rest. A consumer's events wait ten seconds when it was killed.
 pub(crate) const REST_WITHIN: Duration = Duration::from_secs(45);
+/// What takes longer than a killed consumer's events wait is said.
+const LONG: Duration = Duration::from_secs(12);
 /// Before a fault, and after it: so many writes must be acknowledged.
 const BEFORE: u64 = 20;
 const AFTER: u64 = 20;
 const GOES_ON_WITHIN: Duration = Duration::from_secs(45);
 
 /// What became of a run.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Trial {
     pub(crate) cell: Cell,
     pub(crate) seed: u64,
@@ -41,7 +45,7 @@ pub(crate) struct Trial {
 }
 
 /// How long the parts of a run took.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Times {
     /// From nothing until the fault.
     pub(crate) before: Duration,
@@ -62,12 +66,27 @@ impl Times {
     }
 }
 
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum End {
     Held,
     Broke(Vec<Breach>),
     /// The fault could not be done, so nothing was shown.
     NotTried(String),
+    /// This machine does not permit it.
+    Skipped(String),
+}
+
+impl Trial {
+    /// A run that this machine does not permit.
+    pub(crate) fn skipped(cell: Cell, seed: u64, why: String) -> Self {
+        Self {
+            cell,
+            seed,
+            tally: Tally::default(),
+            end: End::Skipped(why),
+            times: Times::default(),
+        }
+    }
 }
 
 /// Runs a cell on a system, which is as it was afterwards unless something broke.
@@ -77,6 +96,9 @@ pub(crate) async fn run(stack: &mut Stack, cell: Cell, seed: u64, stopped: Durat
     let (tally, end) = match outcome {
         Ok(verdict) if verdict.breaches.is_empty() => (verdict.tally, End::Held),
         Ok(verdict) => (verdict.tally, End::Broke(verdict.breaches)),
+        Err(error) if error.is::<NotPermitted>() => {
+            (Tally::default(), End::Skipped(format!("{error:#}")))
+        }
         Err(error) if error.is::<NotReached>() => {
             (Tally::default(), End::NotTried(format!("{error:#}")))
         }
@@ -136,9 +158,12 @@ async fn judged(
     let mut history = load.stop().await?;
     history.forged = forged;
     times.after = lap(&mut since);
-    let unsettled = stack.settle(REST_WITHIN).await;
+    let rest = stack.settle(REST_WITHIN).await;
     times.rest = lap(&mut since);
-    let evidence = collect::evidence(stack, &history, unsettled).await?;
+    if times.rest > LONG {
+        say(&format!("    came to rest late: {}", rest.last.join(", ")));
+    }
+    let evidence = collect::evidence(stack, &history, rest.unsettled()).await?;
     let verdict = check(&history, &evidence);
     times.judged = lap(&mut since);
     Ok(verdict)

@@ -22,6 +22,8 @@ use crate::workload::Ground;
 
 /// How long an outcome may stay open, repeats included, before that is a breach.
 const PATIENCE: Duration = Duration::from_secs(90);
+/// How soon a worker sees that it may go on.
+const PAUSE: Duration = Duration::from_millis(20);
 /// Operations with an open outcome that a worker leaves for later.
 const ASIDE: usize = 4;
 /// A hasty caller goes away within so many microseconds: a call takes about as long.
@@ -78,6 +80,10 @@ impl Worker {
     /// Works until the load stops, and then settles what is open.
     pub(crate) async fn run(mut self) -> History {
         while !self.ground.stopping.load(Ordering::Relaxed) {
+            if self.ground.paused.load(Ordering::Relaxed) {
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            }
             self.step().await;
             if self.aside.len() > ASIDE {
                 self.settle_oldest().await;

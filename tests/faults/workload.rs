@@ -27,8 +27,18 @@ pub(crate) struct Ground {
     /// Whether callers go away from some of their calls before the answer.
     pub(crate) hasty: bool,
     pub(crate) stopping: AtomicBool,
+    pub(crate) paused: AtomicBool,
     /// Ids that were created, for whoever probes from another firm.
     pub(crate) known: Mutex<Vec<(TenantId, Noun, Uuid)>>,
+}
+
+/// Keeps the workers from beginning anything while it lives.
+pub(crate) struct Pause(Arc<Ground>);
+
+impl Drop for Pause {
+    fn drop(&mut self) {
+        self.0.paused.store(false, Ordering::Relaxed);
+    }
 }
 
 /// Workers that run until they are told to stop.
@@ -56,6 +66,7 @@ impl Load {
             failed: Mutex::default(),
             hasty,
             stopping: AtomicBool::new(false),
+            paused: AtomicBool::new(false),
             known: Mutex::default(),
         });
         let mut workers = JoinSet::new();
@@ -72,6 +83,12 @@ impl Load {
     /// Writes that were acknowledged so far.
     pub(crate) fn acknowledged(&self) -> u64 {
         self.ground.acknowledged.load(Ordering::Relaxed)
+    }
+
+    /// Workers begin nothing until this is dropped.
+    pub(crate) fn pause(&self) -> Pause {
+        self.ground.paused.store(true, Ordering::Relaxed);
+        Pause(Arc::clone(&self.ground))
     }
 
     /// Calls that failed so far.
@@ -92,7 +109,8 @@ impl Load {
         Ok(())
     }
 
-    fn complaint(&self) -> String {
+    /// What failed last.
+    pub(crate) fn complaint(&self) -> String {
         let failed = self
             .ground
             .failed

@@ -96,6 +96,8 @@ impl Fault {
     }
 }
 
+/// The addresses of all nodes, from which the hub sees them come.
+pub(crate) const NODE_ADDRESSES: &str = "10.213.0.0/24";
 /// Where `ip netns` keeps them.
 const NAMESPACES: &str = "/run/netns";
 /// The cable's end in a node.
