@@ -358,6 +358,20 @@ impl Host {
         };
         relays.start(Stream::Domain, wake)?;
         relays.start(Stream::Security, security_wake)?;
+        self.start_consumers(&definition, &app, &db, &bus, &security, clock);
+        tracing::info!(service, "service started");
+        Ok((app.routes.routes(), security))
+    }
+
+    fn start_consumers(
+        &self,
+        definition: &Definition,
+        app: &App,
+        db: &Db,
+        bus: &Bus,
+        security: &SecurityLog,
+        clock: &Clock,
+    ) {
         let contract = DescriptorPool::decode(proto::DESCRIPTOR_SET).unwrap_or_default();
         for subscription in definition.subscriptions {
             let Some((_, subscriber)) = app
@@ -368,7 +382,7 @@ impl Host {
                 continue;
             };
             let consuming = Consuming {
-                service,
+                service: definition.name,
                 subscription: *subscription,
                 subscriber: Arc::clone(subscriber),
                 db: db.clone(),
@@ -381,8 +395,6 @@ impl Host {
             };
             self.subscribers.spawn(consuming.run());
         }
-        tracing::info!(service, "service started");
-        Ok((app.routes.routes(), security))
     }
 
     /// Stops in order. Bounded: what is not done within about 9 s is abandoned, and what was not acknowledged to a
