@@ -16,6 +16,7 @@ mod firm;
 mod host;
 mod issuer;
 mod probe;
+mod program;
 mod replica;
 mod refusals;
 mod wait;
@@ -40,6 +41,7 @@ pub use firm::Firm;
 pub use host::{host, host_with, own_source, settings};
 pub use issuer::{Answer, JwksServer};
 pub use probe::{Probe, probe};
+pub use program::{binary, environment};
 pub use refusals::refusals_of;
 pub use replica::Replica;
 pub use wait::{eventually, within};
@@ -83,6 +85,8 @@ pub struct World {
     pub alert_rules: PathBuf,
     /// Held by a test that changes the file.
     pub changing_rules: tokio::sync::Mutex<()>,
+    /// What a process of these services has in its environment.
+    pub environment: Vec<(&'static str, String)>,
     /// What the services were started with.
     pub settings: Settings,
     /// What single services were started with.
@@ -223,6 +227,7 @@ async fn bring_up() -> anyhow::Result<(World, Deployment, Host)> {
         alertmanager,
         alert_rules,
         changing_rules: tokio::sync::Mutex::new(()),
+        environment: environment(&deployment),
         settings,
         services: service_settings,
         log,
