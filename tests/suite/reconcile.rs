@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::{Command, Output};
 
-use harness::{Firm, world};
+use harness::{Firm, binary, world};
 use prost_reflect::DescriptorPool;
 use proto::projects::v1 as projects;
 use serde_json::Value;
@@ -11,7 +11,7 @@ use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection as _};
 
 use crate::binary::own_database::OwnDatabase;
-use crate::binary::program::{Folder, binary};
+use crate::binary::program::Folder;
 
 /// A table with versions that holds no aggregate: the log itself.
 const LOG: &str = "record";

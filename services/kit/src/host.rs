@@ -45,10 +45,13 @@ use crate::tasks::Tasks;
 use crate::token::Verifier;
 use crate::workload::Workload;
 
-/// How long callers have to notice NOT_SERVING before connections are asked to go.
-const NOTICE: Duration = Duration::from_millis(500);
+/// How long callers and balancers have to notice NOT_SERVING before connections are asked to go. A call that is made at
+/// the moment of that request fails in clients that do not send it again by themselves, which is most of them.
+const NOTICE: Duration = Duration::from_secs(1);
 /// How long calls in flight may take to end after that.
-const DRAIN: Duration = Duration::from_secs(5);
+const DRAIN: Duration = Duration::from_secs(4);
+/// How long each of those who are left may take to go: calls that outlive their connections, subscribers, the rest.
+const LEAVE: Duration = Duration::from_secs(1);
 
 /// What is known of a service without running it: for migrations, permissions, topology and the doctor.
 #[derive(Clone, Copy, Debug)]
@@ -423,14 +426,14 @@ impl Host {
         }
         self.stop_servers.cancel();
         let drained = self.servers.stop(DRAIN).await;
-        let ended = self.calls.stop(Duration::from_secs(1)).await;
+        let ended = self.calls.stop(LEAVE).await;
         if !drained || !ended {
             tracing::warn!(
                 "calls were still running at the end of the drain; their outcome is unknown to their callers"
             );
         }
-        self.subscribers.stop(Duration::from_millis(1_500)).await;
-        if !self.background.stop(Duration::from_millis(1_500)).await {
+        self.subscribers.stop(LEAVE).await;
+        if !self.background.stop(LEAVE).await {
             tracing::warn!("some tasks were still running at the end of the stop");
         }
         tracing::info!("stopped");

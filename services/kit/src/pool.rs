@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use futures::StreamExt;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -16,6 +17,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 const ACQUIRE_LIMIT: Duration = Duration::from_secs(2);
 /// A connection this old is replaced, so that a changed password, address or setting of the role takes effect.
 const MAX_AGE: Duration = Duration::from_mins(30);
+/// Connections that a new pool opens at the same time.
+const AT_ONCE: usize = 4;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Pool {
@@ -84,6 +87,23 @@ impl Pool {
             }
             Ok(Err(sqlx::Error::PoolTimedOut)) | Err(_) => returned() != before,
             Ok(Err(_)) => false,
+        }
+    }
+
+    /// Opens every connection that the pool may hold, so that the first calls of a new process, which come all at
+    /// once when another one stops, do not wait for handshakes. What the server refuses is opened when it is needed.
+    pub(crate) async fn fill(&self) {
+        let opened = futures::stream::iter(0..self.shared.size)
+            .map(|_| self.acquire())
+            .buffer_unordered(AT_ONCE);
+        // None goes back before all are open, or the next would be given the same.
+        for lease in opened.collect::<Vec<_>>().await {
+            match lease {
+                Ok(lease) => lease.give_back(),
+                Err(error) => {
+                    tracing::warn!(error = %error, "a connection to the database could not be opened yet");
+                }
+            }
         }
     }
 

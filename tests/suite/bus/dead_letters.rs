@@ -4,14 +4,12 @@
 use std::process::Command;
 use std::time::Duration;
 
-use harness::{Firm, eventually, within, world};
+use harness::{Firm, binary, eventually, within, world};
 use proto::audit::v1 as audit;
 use proto::projects::v1 as projects;
 use serde_json::Value;
 use sqlx::Connection as _;
 use sqlx::postgres::PgConnection;
-
-use crate::binary::program::binary;
 
 /// Runs `catalyst events dead-letters` as the operator; what it printed.
 fn dead_letters(arguments: &[&str]) -> String {

@@ -11,7 +11,7 @@ use async_nats::jetstream::consumer::{AckPolicy, pull};
 use catalyst::deployment::migrate_broker;
 use catalyst::services;
 use futures::StreamExt as _;
-use harness::{Firm, eventually, world};
+use harness::{Firm, binary, eventually, world};
 use kit::bus::Bus;
 use kit::ctx::Clock;
 use kit::host::Host;
@@ -23,7 +23,6 @@ use tonic::transport::{Channel, Endpoint};
 
 use super::lone::Lone;
 use crate::binary::own_database::OwnDatabase;
-use crate::binary::program::binary;
 
 /// What consumers have made of events, counted and summed.
 const EFFECTS: &[&str] = &[
