@@ -53,6 +53,8 @@ pub fn environment(deployment: &Deployment) -> Vec<(&'static str, String)> {
             "CATALYST_AUDIT_CHECKPOINT_KEY_FILE",
             text(keys.checkpoint_key()),
         ),
+        // They are opened at the start, and many processes share the server of the tests.
+        ("CATALYST_DATABASE_MAX_CONNECTIONS", "4".to_owned()),
         ("CATALYST_LOG", "off".to_owned()),
     ]
 }
