@@ -1,7 +1,8 @@
 //! Consumers: events in, effects in the database, once each.
 //!
 //! A pulled batch is grouped by tenant and each group applied in one transaction of that tenant: inbox rows, effects,
-//! commit; then all are acknowledged, the last one doubly. A group that fails is tried again event by event.
+//! commit; then all are acknowledged, the last one doubly. A group that fails is tried again event by event, and in its
+//! place while the database is away for a short time, so that nothing behind it is applied first.
 //! An event that keeps failing, or that cannot be trusted, goes to the dead-letter stream with its reason, and what comes
 //! behind it of the same aggregate follows it there until it is replayed.
 
@@ -11,7 +12,7 @@ pub(crate) mod parking;
 use std::collections::HashSet;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_nats::jetstream::consumer::{Consumer, pull};
 use async_nats::jetstream::{AckKind, Message};
@@ -38,6 +39,12 @@ use parking::{Parking, Turn};
 const BATCH: usize = 500;
 /// How often one looks how far the consumer is behind.
 const LOOK: Duration = Duration::from_secs(5);
+/// How long a group is tried in its place while the database is away: events that are handed back come again in an order
+/// of their own, and what is behind them would be applied first.
+const OUTAGE: Duration = Duration::from_secs(10);
+/// The first and the longest pause between two tries.
+const BREATH: Duration = Duration::from_millis(50);
+const LONGEST_BREATH: Duration = Duration::from_secs(1);
 /// How often the wait of an event that fails is doubled: up to half a minute.
 const FAILING: i64 = 8;
 /// The same for one behind it, which has done nothing and ought to follow soon: up to three seconds.
@@ -228,9 +235,20 @@ impl Consuming {
 
     async fn handle_group(&self, tenant: TenantId, group: Vec<Delivery>) {
         failpoint::reach("event_received").await;
-        let failure = match self.apply(tenant, &group).await {
-            Ok(turns) => return self.settle(group, &turns).await,
-            Err(failure) => failure,
+        let begun = Instant::now();
+        let mut pause = BREATH;
+        let failure = loop {
+            match self.apply(tenant, &group).await {
+                Ok(turns) => return self.settle(group, &turns).await,
+                Err(failure) => {
+                    let is_short = is_away(&*failure) && begun.elapsed() < OUTAGE;
+                    if !is_short || !self.tasks.pause(pause).await {
+                        break failure;
+                    }
+                }
+            }
+            pause = (pause * 2).min(LONGEST_BREATH);
+            self.keep(&group).await;
         };
         // A group that keeps failing for want of time or luck is too much at once.
         let is_stubborn = group
@@ -378,6 +396,15 @@ impl Consuming {
         })
     }
 
+    /// Tells the broker that the events are in work, so that no other replica gets them.
+    async fn keep(&self, group: &[Delivery]) {
+        for delivery in group {
+            if let Err(error) = delivery.message.ack_with(AckKind::Progress).await {
+                tracing::debug!(consumer = self.subscription.durable, error = %error, "the broker was not told that an event is in work; it may come twice");
+            }
+        }
+    }
+
     /// Asks for an event again, the later the more often it came, after twice the time each up to `doublings`.
     async fn wait(&self, delivery: &Delivery, doublings: i64) {
         let delivered = deliveries(&delivery.message);
@@ -391,6 +418,11 @@ impl Consuming {
 /// How often the broker has delivered a message, this time included.
 fn deliveries(message: &Message) -> i64 {
     message.info().map_or(1, |info| info.delivered)
+}
+
+/// Whether what the events need is away, for them and for all others.
+fn is_away(failure: &(dyn ServiceError + 'static)) -> bool {
+    failure.verdict().code() == Code::Unavailable
 }
 
 /// Whether the same event may well be applied a little later: the fault is not the event's.
