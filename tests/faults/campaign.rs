@@ -139,6 +139,7 @@ async fn one(stack: &mut Stack, load: &Load, cell: Cell, rng: Rng, seed: u64) ->
         load,
         rng,
         stopped: STOPPED,
+        is_brief: true,
         forged: Vec::new(),
     };
     let end = match inject(&mut scene, cell).await {

@@ -139,15 +139,18 @@ impl Fault {
     /// The moments of the short profile: those where this fault has the most to break.
     pub(crate) fn short(self) -> &'static [Moment] {
         match self {
-            Self::KillService => &[M1, M2, M3, M6, M10],
-            Self::KillPostgres => &[M1, M4],
-            Self::KillNats | Self::CutNats | Self::Stop | Self::Fill => &[M3],
+            Self::KillService => &[M1, M3, M6, M10],
+            Self::KillNats | Self::CutNats | Self::Stop | Self::Fill | Self::Duplicate => &[M3],
+            Self::KillPostgres
+            | Self::CutPostgres
+            | Self::CutCommit
+            | Self::Cancel
+            | Self::Roll
+            | Self::Storm => &[M1],
             Self::Part => &[M2],
-            Self::Duplicate => &[M3],
             Self::Reorder | Self::Poison => &[M5],
-            Self::Lose => &[M2],
-            Self::CutPostgres | Self::CutCommit | Self::Cancel | Self::Roll | Self::Storm => &[M1],
-            Self::Swizzle => &[],
+            // It takes long, and the suite rebuilds a stream as well.
+            Self::Lose | Self::Swizzle => &[],
         }
     }
 }
@@ -284,9 +287,9 @@ mod tests {
     }
 
     #[test]
-    fn the_short_profile_tries_each_fault_and_nothing_that_the_table_has_not() {
+    fn the_short_profile_tries_nothing_that_the_table_has_not() {
         for fault in Fault::ALL {
-            assert!(!fault.short().is_empty());
+            assert_eq!(fault.short().is_empty(), fault == Fault::Lose);
             assert!(
                 fault
                     .short()
