@@ -115,7 +115,7 @@ pub(crate) async fn run(goal: &Goal) -> anyhow::Result<Report> {
     }
     stack.stop().await?;
     trials.push(Trial {
-        cell: Cell::SWIZZLE,
+        cell: Cell::CAMPAIGN,
         seed,
         tally,
         end: if verdict.breaches.is_empty() {

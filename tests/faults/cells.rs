@@ -25,6 +25,8 @@ pub(crate) enum Fault {
     Storm,
     /// Of random schedules alone.
     Swizzle,
+    /// The load of a campaign as a whole.
+    Campaign,
 }
 
 /// When it happens.
@@ -90,6 +92,7 @@ impl Fault {
             Self::Roll => "F18",
             Self::Storm => "F20",
             Self::Swizzle => "random",
+            Self::Campaign => "campaign",
         }
     }
 
@@ -113,6 +116,7 @@ impl Fault {
             Self::Roll => "SIGTERM of every service in turn",
             Self::Storm => "500 callers that reconnect at once",
             Self::Swizzle => "two to four taken away, brought back in another order",
+            Self::Campaign => "all of the load through all of these",
         }
     }
 
@@ -132,7 +136,7 @@ impl Fault {
             Self::Lose => &[M2, M10],
             Self::Roll => &[M1, M2, M3, M5, M6, M10],
             Self::Storm => &[M1, M2],
-            Self::Swizzle => &[],
+            Self::Swizzle | Self::Campaign => &[],
         }
     }
 
@@ -150,7 +154,7 @@ impl Fault {
             Self::Part => &[M2],
             Self::Reorder | Self::Poison => &[M5],
             // It takes long, and the suite rebuilds a stream as well.
-            Self::Lose | Self::Swizzle => &[],
+            Self::Lose | Self::Swizzle | Self::Campaign => &[],
         }
     }
 }
@@ -222,6 +226,12 @@ impl Cell {
         moment: M1,
     };
 
+    /// What a campaign is judged as.
+    pub(crate) const CAMPAIGN: Self = Self {
+        fault: Fault::Campaign,
+        moment: M1,
+    };
+
     /// All of them, in the order of the table.
     pub(crate) fn all() -> Vec<Self> {
         let cells = Fault::ALL.into_iter().flat_map(|fault| {
@@ -250,7 +260,10 @@ impl Cell {
 
 impl fmt::Display for Cell {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{:?}", self.fault.number(), self.moment)
+        match self.fault {
+            Fault::Swizzle | Fault::Campaign => f.write_str(self.fault.number()),
+            fault => write!(f, "{}-{:?}", fault.number(), self.moment),
+        }
     }
 }
 

@@ -42,7 +42,7 @@ pub(crate) async fn inject(scene: &mut Scene<'_>, cell: Cell) -> anyhow::Result<
         Fault::Reorder => reorder(scene, moment).await,
         Fault::Poison => copies::poison(scene).await,
         // The callers of its load do it.
-        Fault::Cancel => scene.load.goes_on(100, Duration::from_secs(30)).await,
+        Fault::Cancel | Fault::Campaign => scene.load.goes_on(100, Duration::from_secs(30)).await,
         Fault::Lose => copies::lose(scene, moment).await,
         Fault::Roll => roll(scene, moment).await,
         Fault::Storm => storm::reconnect(scene, moment).await,
