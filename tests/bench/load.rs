@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
+use catalyst::deployment::Deployment;
 use kit::TenantId;
 use kit::ctx::Clock;
 use tokio::task::JoinSet;
@@ -89,7 +90,17 @@ pub(crate) fn metadata(
     subject: &str,
     role: &str,
 ) -> anyhow::Result<MetadataMap> {
-    let issuer = system.deployment.keys.development_issuer()?;
+    metadata_of(&system.deployment, tenant, subject, role)
+}
+
+/// As [`metadata`], wherever the services run.
+pub(crate) fn metadata_of(
+    deployment: &Deployment,
+    tenant: TenantId,
+    subject: &str,
+    role: &str,
+) -> anyhow::Result<MetadataMap> {
+    let issuer = deployment.keys.development_issuer()?;
     let token = issuer.token(
         subject,
         tenant,

@@ -14,6 +14,7 @@ mod relay;
 mod lag;
 mod oracle;
 mod verify;
+mod rollout;
 
 mod load;
 mod pgbench;
@@ -65,6 +66,9 @@ struct Options {
     /// Records of the log that `verify` verifies.
     #[arg(long, default_value_t = 1_000_000)]
     records: usize,
+    /// Calls a second of all callers together in `rollout`.
+    #[arg(long, default_value_t = 250, value_parser = clap::value_parser!(u32).range(1..))]
+    rate: u32,
     /// auto, system or bundled.
     #[arg(long, default_value = "auto")]
     postgres: PostgresChoice,
@@ -95,6 +99,8 @@ enum What {
     Oracle,
     /// Verifying a long log of audit; not part of all.
     Verify,
+    /// Every replica of every service restarted, once a round, under load: no call may fail. Not part of all.
+    Rollout,
 }
 
 /// What every measure needs.
@@ -110,16 +116,15 @@ fn main() -> anyhow::Result<()> {
     let options = Options::parse();
     // Fails only when it is installed already.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    if options.what == What::Rollout {
+        return roll_out(&options);
+    }
     let telemetry = kit::telemetry::start(&kit::settings::TelemetrySettings {
         otlp_endpoint: None,
         log: "info".to_owned(),
         log_format: kit::settings::LogFormat::Json,
     })?;
-    let progress = ProgressBar::new_spinner();
-    progress.set_style(ProgressStyle::with_template(
-        "{spinner} {elapsed_precise} {msg}",
-    )?);
-    progress.enable_steady_tick(Duration::from_millis(200));
+    let progress = progress_bar()?;
     let say = |what: &str| progress.set_message(what.to_owned());
 
     // The callers have threads of their own, so that the services' processor time can be told apart.
@@ -143,6 +148,35 @@ fn main() -> anyhow::Result<()> {
         serde_json::to_writer_pretty(file, &report.json())?;
     }
     writeln!(std::io::stdout(), "{report}").context("cannot write to standard output")
+}
+
+/// Replicas have processes of their own, so this one only calls.
+fn roll_out(options: &Options) -> anyhow::Result<()> {
+    let progress = progress_bar()?;
+    let say = |what: &str| progress.set_message(what.to_owned());
+    let rollout = runtime("load")?.block_on(async {
+        tokio::select! {
+            rollout = rollout::run(options, &say) => rollout,
+            interrupted = interrupted() => interrupted.and_then(|()| bail!("interrupted")),
+        }
+    })?;
+    progress.finish_and_clear();
+    if let Some(path) = &options.json {
+        let file =
+            File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
+        rollout.write_json(file)?;
+    }
+    writeln!(std::io::stdout(), "{rollout}").context("cannot write to standard output")?;
+    rollout.verdict()
+}
+
+fn progress_bar() -> anyhow::Result<ProgressBar> {
+    let progress = ProgressBar::new_spinner();
+    progress.set_style(ProgressStyle::with_template(
+        "{spinner} {elapsed_precise} {msg}",
+    )?);
+    progress.enable_steady_tick(Duration::from_millis(200));
+    Ok(progress)
 }
 
 fn runtime(name: &str) -> std::io::Result<Runtime> {

@@ -99,32 +99,7 @@ impl System {
 
     /// Waits until every event is published and consumed, so that one measure does not burden the next.
     pub(crate) async fn settle(&self) -> anyhow::Result<()> {
-        let mut admin = self.admin().await?;
-        let rows =
-            services::ALL.map(|service| format!("exists (select from {}.outbox)", service.schema));
-        let rows: Arc<str> = format!("select {}", rows.join(" or ")).into();
-        let monitor = format!(
-            "{}/jsz?consumers=true",
-            self.deployment.stack.nats_monitor_url
-        );
-        let http = reqwest::Client::builder().no_proxy().build()?;
-        let deadline = Instant::now() + CATCH_UP;
-        loop {
-            let unpublished: bool = sqlx::query_scalar(AssertSqlSafe(Arc::clone(&rows)))
-                .fetch_one(&mut admin)
-                .await?;
-            let answer = http.get(&monitor).send().await?.bytes().await?;
-            if !unpublished && harness::unconsumed(&serde_json::from_slice(&answer)?) == 0 {
-                return Ok(());
-            }
-            if Instant::now() > deadline {
-                bail!(
-                    "the consumers did not catch up within {} s",
-                    CATCH_UP.as_secs()
-                );
-            }
-            sleep(Duration::from_millis(100)).await;
-        }
+        settle(&self.deployment).await
     }
 
     /// Ends services and servers and removes their data.
@@ -133,5 +108,32 @@ impl System {
         self.deployment.stack.stop().await?;
         fs::remove_dir_all(&self.dir)
             .with_context(|| format!("cannot remove {}", self.dir.display()))
+    }
+}
+
+/// Waits until every event is published and consumed.
+pub(crate) async fn settle(deployment: &Deployment) -> anyhow::Result<()> {
+    let mut admin = PgConnection::connect(&deployment.stack.postgres_admin_url).await?;
+    let rows =
+        services::ALL.map(|service| format!("exists (select from {}.outbox)", service.schema));
+    let rows: Arc<str> = format!("select {}", rows.join(" or ")).into();
+    let monitor = format!("{}/jsz?consumers=true", deployment.stack.nats_monitor_url);
+    let http = reqwest::Client::builder().no_proxy().build()?;
+    let deadline = Instant::now() + CATCH_UP;
+    loop {
+        let unpublished: bool = sqlx::query_scalar(AssertSqlSafe(Arc::clone(&rows)))
+            .fetch_one(&mut admin)
+            .await?;
+        let answer = http.get(&monitor).send().await?.bytes().await?;
+        if !unpublished && harness::unconsumed(&serde_json::from_slice(&answer)?) == 0 {
+            return Ok(());
+        }
+        if Instant::now() > deadline {
+            bail!(
+                "the consumers did not catch up within {} s",
+                CATCH_UP.as_secs()
+            );
+        }
+        sleep(Duration::from_millis(100)).await;
     }
 }

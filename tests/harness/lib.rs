@@ -17,6 +17,7 @@ mod firm;
 mod host;
 mod issuer;
 mod probe;
+mod program;
 mod replica;
 mod refusals;
 mod wait;
@@ -42,6 +43,7 @@ pub use firm::Firm;
 pub use host::{host, host_with, own_source, settings};
 pub use issuer::{Answer, JwksServer};
 pub use probe::{Probe, RawMessages, probe};
+pub use program::{binary, environment};
 pub use refusals::refusals_of;
 pub use replica::Replica;
 pub use wait::{eventually, within};
@@ -85,6 +87,8 @@ pub struct World {
     pub alert_rules: PathBuf,
     /// Held by a test that changes the file.
     pub changing_rules: tokio::sync::Mutex<()>,
+    /// What a process of these services has in its environment.
+    pub environment: Vec<(&'static str, String)>,
     /// What the services were started with.
     pub settings: Settings,
     /// What single services were started with.
@@ -225,6 +229,7 @@ async fn bring_up() -> anyhow::Result<(World, Deployment, Host)> {
         alertmanager,
         alert_rules,
         changing_rules: tokio::sync::Mutex::new(()),
+        environment: environment(&deployment),
         settings,
         services: service_settings,
         log,

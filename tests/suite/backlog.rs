@@ -14,7 +14,7 @@ use tonic_types::StatusExt as _;
 use uuid::Uuid;
 
 /// Several batches of the relay's.
-const BACKLOG: i64 = 5_000;
+const BACKLOG: u16 = 5_000;
 
 async fn administrator() -> PgConnection {
     PgConnection::connect(&world().postgres_admin_url)
@@ -23,7 +23,7 @@ async fn administrator() -> PgConnection {
 }
 
 /// Writes events of one client into the outbox of projects, of the versions 1 to `count`.
-async fn writes_events(session: &mut PgConnection, tenant: TenantId, count: i64) -> Uuid {
+async fn writes_events(session: &mut PgConnection, tenant: TenantId, count: u16) -> Uuid {
     let id = kit::ctx::Clock::system().new_uuid();
     sqlx::query(
         "insert into projects.outbox \
@@ -33,7 +33,7 @@ async fn writes_events(session: &mut PgConnection, tenant: TenantId, count: i64)
     )
     .bind(tenant.uuid())
     .bind(id)
-    .bind(count)
+    .bind(i64::from(count))
     .execute(session)
     .await
     .expect("the events are written");
@@ -63,7 +63,7 @@ async fn an_event_does_not_wait_for_the_backlog_of_another_firm() {
 
     let mut versions = Vec::new();
     let mut before_the_quiet_one = None;
-    while versions.len() < BACKLOG as usize || before_the_quiet_one.is_none() {
+    while versions.len() < usize::from(BACKLOG) || before_the_quiet_one.is_none() {
         let event = tokio::time::timeout(Duration::from_secs(30), events.next())
             .await
             .expect("an event within 30 s")
@@ -82,7 +82,7 @@ async fn an_event_does_not_wait_for_the_backlog_of_another_firm() {
         before_the_quiet_one < Some(1_000),
         "{before_the_quiet_one:?} events of another firm were published first"
     );
-    let in_order: Vec<i64> = (1..=BACKLOG).collect();
+    let in_order: Vec<i64> = (1..=i64::from(BACKLOG)).collect();
     assert_eq!(versions, in_order);
 }
 

@@ -20,6 +20,7 @@ mod events;
 mod isolation;
 mod pool;
 mod projects;
+mod readiness;
 mod reconcile;
 mod tidy;
 mod time_entries;

@@ -140,10 +140,13 @@ pub fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(&anyhow::Error::from(error).context("cannot start the runtime")),
     };
-    match runtime.block_on(run(cli)) {
+    let code = match runtime.block_on(run(cli)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error),
-    }
+    };
+    // Dropped, it would wait for threads that block, such as one that sends traces to a collector that is silent.
+    runtime.shutdown_background();
+    code
 }
 
 fn fail(error: &anyhow::Error) -> ExitCode {

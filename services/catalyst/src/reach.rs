@@ -77,13 +77,17 @@ impl Reach {
         let mut log = self.log.reader().await?;
         let logs = history::tenants(&mut log).await?;
         drop(log);
-        let mut found = BTreeMap::from([(TenantId::PLATFORM, "platform".to_owned())]);
+        let mut found = BTreeMap::from([(TenantId::PLATFORM, String::new())]);
         found.extend(logs.iter().map(|(id, _)| (*id, id.to_string())));
         if let Some(tenants) = self.service(tenants::DEFINITION.schema) {
             let mut tx = self.begin(tenants, TenantId::PLATFORM).await?;
             found.extend(tenants::firms(&mut tx).await?);
         }
-        found.insert(TenantId::PLATFORM, "platform".to_owned());
+        for (reserved, name) in [(TenantId::PLATFORM, "platform"), (TenantId::NONE, "none")] {
+            if let Some(known) = found.get_mut(&reserved) {
+                name.clone_into(known);
+            }
+        }
         let last: BTreeMap<TenantId, i64> = logs.into_iter().collect();
         let id = named.and_then(|name| Uuid::try_parse(name).ok());
         let is_named = |tenant: TenantId, name: &str| match (named, id) {

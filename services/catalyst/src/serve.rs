@@ -10,6 +10,8 @@ use tokio::signal::unix::{SignalKind, signal};
 
 /// After this the process ends whatever is still running.
 const HARD_STOP: Duration = Duration::from_secs(15);
+/// How long the collector may take with the last traces; with the longest stop before it, it stays within 10 s.
+const FLUSH: Duration = Duration::from_secs(1);
 
 /// Serves until SIGTERM or Ctrl-C; a second one ends the process at once.
 pub async fn run(
@@ -31,7 +33,7 @@ pub async fn run(
 
 /// Sends the last traces, if the collector takes them in time.
 pub async fn flush(telemetry: Telemetry) {
-    if tokio::time::timeout(Duration::from_secs(2), telemetry.flush())
+    if tokio::time::timeout(FLUSH, telemetry.flush())
         .await
         .is_err()
     {

@@ -1,8 +1,5 @@
 //! The HTTP side of a process: metrics, and probes that tell the truth.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-
 use axum::Router;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
@@ -11,19 +8,7 @@ use prometheus::{Encoder, TextEncoder};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-/// Whether the process serves calls now.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Readiness(Arc<AtomicBool>);
-
-impl Readiness {
-    pub(crate) fn set(&self, ready: bool) {
-        self.0.store(ready, Ordering::Release);
-    }
-
-    fn is_ready(&self) -> bool {
-        self.0.load(Ordering::Acquire)
-    }
-}
+use crate::readiness::Readiness;
 
 /// Serves `/metrics` (Prometheus text), `/livez` and `/readyz` until told to stop.
 pub(crate) async fn serve(
@@ -36,12 +21,9 @@ pub(crate) async fn serve(
         .route("/livez", get(async || "live\n"))
         .route(
             "/readyz",
-            get(async move || {
-                if readiness.is_ready() {
-                    (StatusCode::OK, "ready\n")
-                } else {
-                    (StatusCode::SERVICE_UNAVAILABLE, "not ready\n")
-                }
+            get(async move || match readiness.obstacle() {
+                None => (StatusCode::OK, "ready\n".to_owned()),
+                Some(obstacle) => (StatusCode::SERVICE_UNAVAILABLE, obstacle),
             }),
         )
         .route("/metrics", get(async move || metrics(&registry)));

@@ -1,7 +1,7 @@
 //! Events out once more: those of before, as they were, into the outbox of the service that emitted them.
 //!
 //! Invariant: they are published ahead of everything that waits there, since all of it happened later, and in the order
-//! in which they are given; each has a place of its own, since the relay removes rows by their place.
+//! in which they are given; no two rows of an outbox have the same place.
 
 use sqlx::AssertSqlSafe;
 

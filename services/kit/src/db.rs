@@ -7,6 +7,7 @@ use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use secrecy::ExposeSecret;
 use sqlx::postgres::{PgConnectOptions, PgRow};
@@ -25,6 +26,9 @@ use crate::session::Session;
 use crate::settings::{DatabaseSettings, SettingsError, read_secret};
 use crate::tasks::Tasks;
 use crate::{tls, wire};
+
+/// How long the database may take to say that it is there.
+const ANSWER_LIMIT: Duration = Duration::from_secs(2);
 
 /// The database of one service, reached as its serving role.
 #[derive(Clone)]
@@ -116,6 +120,11 @@ impl Db {
     pub(crate) async fn reader(&self) -> Result<Session, Error> {
         let lease = self.pool.acquire().await?;
         Ok(Session::new(lease, self.tasks.clone(), false))
+    }
+
+    /// Whether the database answers, shortly.
+    pub(crate) async fn answers(&self) -> bool {
+        self.pool.answers(ANSWER_LIMIT).await
     }
 
     /// The pool, for the self-check of isolation and for metrics.

@@ -6,7 +6,7 @@
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use prost_reflect::DescriptorPool;
@@ -17,7 +17,7 @@ use tonic_health::server::HealthReporter;
 use tower::Layer;
 
 use crate::abuse::Reports;
-use crate::admin::{self, Readiness};
+use crate::admin;
 use crate::aggregate::Aggregate;
 use crate::attest;
 use crate::bus::{self, Bus, BusError};
@@ -33,20 +33,25 @@ use crate::outbox::{OutboxSql, Wake};
 use crate::page::Pages;
 use crate::permission::{self, Rpc};
 use crate::pressure::Pressure;
+use crate::readiness::{self, Readiness};
 use crate::relay::Relays;
 use crate::security::SecurityLog;
 use crate::server::CallLayer;
 use crate::settings::{Settings, SettingsError};
 use crate::start::{Methods, add_reflection, bind, check_database, keep_small, local};
+use crate::subscriber::parking::Parking;
 use crate::subscriber::{Consuming, Subscriber, Subscription};
 use crate::tasks::Tasks;
 use crate::token::Verifier;
 use crate::workload::Workload;
 
-/// How long callers have to notice NOT_SERVING before connections are asked to go.
-const NOTICE: Duration = Duration::from_millis(500);
+/// How long callers and balancers have to notice NOT_SERVING before connections are asked to go. A call that is made at
+/// the moment of that request fails in clients that do not send it again by themselves, which is most of them.
+const NOTICE: Duration = Duration::from_secs(1);
 /// How long calls in flight may take to end after that.
-const DRAIN: Duration = Duration::from_secs(5);
+const DRAIN: Duration = Duration::from_secs(4);
+/// How long each of those who are left may take to go: calls that outlive their connections, subscribers, the rest.
+const LEAVE: Duration = Duration::from_secs(1);
 
 /// What is known of a service without running it: for migrations, permissions, topology and the doctor.
 #[derive(Clone, Copy, Debug)]
@@ -178,6 +183,7 @@ pub struct Host {
     servers: Tasks,
     calls: Tasks,
     subscribers: Tasks,
+    watchers: Tasks,
     background: Tasks,
 }
 
@@ -212,6 +218,7 @@ impl Host {
             servers: Tasks::new(),
             calls: Tasks::new(),
             subscribers: Tasks::new(),
+            watchers: Tasks::new(),
             background: Tasks::new(),
         };
         let mut routes = Routes::new(health_service);
@@ -285,6 +292,14 @@ impl Host {
         .under(pressure.clone());
         check_database(&db, &definition).await?;
 
+        self.watchers.spawn(readiness::watch_database(
+            db.clone(),
+            definition,
+            self.readiness.clone(),
+            self.health.clone(),
+            self.watchers.clone(),
+        ));
+
         let bus = Bus::connect(&settings.nats, service).await?;
         let directory = Directory::start(bus.clone(), &self.background);
         tokio::time::timeout(Duration::from_secs(10), directory.loaded())
@@ -346,6 +361,20 @@ impl Host {
         };
         relays.start(Stream::Domain, wake)?;
         relays.start(Stream::Security, security_wake)?;
+        self.start_consumers(&definition, &app, &db, &bus, &security, clock);
+        tracing::info!(service, "service started");
+        Ok((app.routes.routes(), security))
+    }
+
+    fn start_consumers(
+        &self,
+        definition: &Definition,
+        app: &App,
+        db: &Db,
+        bus: &Bus,
+        security: &SecurityLog,
+        clock: &Clock,
+    ) {
         let contract = DescriptorPool::decode(proto::DESCRIPTOR_SET).unwrap_or_default();
         for subscription in definition.subscriptions {
             let Some((_, subscriber)) = app
@@ -356,7 +385,7 @@ impl Host {
                 continue;
             };
             let consuming = Consuming {
-                service,
+                service: definition.name,
                 subscription: *subscription,
                 subscriber: Arc::clone(subscriber),
                 db: db.clone(),
@@ -365,19 +394,18 @@ impl Host {
                 clock: clock.clone(),
                 tasks: self.subscribers.clone(),
                 contract: contract.clone(),
-                sql: Arc::clone(&sql),
-                failures: Mutex::default(),
+                parking: Parking::new(definition.schema, subscription.durable),
             };
             self.subscribers.spawn(consuming.run());
         }
-        tracing::info!(service, "service started");
-        Ok((app.routes.routes(), security))
     }
 
     /// Stops in order. Bounded: what is not done within about 9 s is abandoned, and what was not acknowledged to a
     /// caller or the broker is done again by a repeat or another replica.
     pub async fn stop(self) {
         self.readiness.set(false);
+        // What they say of health is the past from here on.
+        self.watchers.stop(Duration::from_millis(100)).await;
         // The empty name is the process as a whole: what a probe asks for.
         self.health
             .set_service_status("", ServingStatus::NotServing)
@@ -398,14 +426,14 @@ impl Host {
         }
         self.stop_servers.cancel();
         let drained = self.servers.stop(DRAIN).await;
-        let ended = self.calls.stop(Duration::from_secs(1)).await;
+        let ended = self.calls.stop(LEAVE).await;
         if !drained || !ended {
             tracing::warn!(
                 "calls were still running at the end of the drain; their outcome is unknown to their callers"
             );
         }
-        self.subscribers.stop(Duration::from_millis(1_500)).await;
-        if !self.background.stop(Duration::from_millis(1_500)).await {
+        self.subscribers.stop(LEAVE).await;
+        if !self.background.stop(LEAVE).await {
             tracing::warn!("some tasks were still running at the end of the stop");
         }
         tracing::info!("stopped");

@@ -49,6 +49,7 @@ mod protocol;
 mod connections;
 mod frames;
 mod admin;
+mod readiness;
 pub mod migrate;
 pub mod attest;
 pub mod settings;

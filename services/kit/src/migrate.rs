@@ -58,6 +58,7 @@ const KIT: &[(i64, &str, &str)] = &[
         "fair_outbox",
         include_str!("../migrations/0006_fair_outbox.sql"),
     ),
+    (7, "parked", include_str!("../migrations/0007_parked.sql")),
 ];
 
 const APP_FUNCTION: &str = include_str!("../migrations/0001_app.sql");

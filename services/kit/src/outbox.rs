@@ -34,7 +34,6 @@ pub(crate) struct OutboxSql {
     pub(crate) insert_again: Arc<str>,
     pub(crate) bury: Arc<str>,
     pub(crate) record_security: Arc<str>,
-    pub(crate) insert_inbox: Arc<str>,
     pub(crate) claim_request: Arc<str>,
     pub(crate) read_request: Arc<str>,
     pub(crate) answer_request: Arc<str>,
@@ -72,11 +71,6 @@ impl OutboxSql {
                 .into(),
             record_security: format!(
                 "select {schema}.record_security_events($1, $2, $3, $4, $5, $6, $7, $8, $9)"
-            )
-            .into(),
-            insert_inbox: format!(
-                "insert into {schema}.inbox (tenant_id, event_id) select $1, id from unnest($2::uuid[]) as e (id) \
-                 on conflict (tenant_id, event_id) do nothing returning event_id"
             )
             .into(),
             // An answer is good for a day: an older one under the same id is claimed anew, others of the tenant go a

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use futures::StreamExt;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -16,6 +17,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 const ACQUIRE_LIMIT: Duration = Duration::from_secs(2);
 /// A connection this old is replaced, so that a changed password, address or setting of the role takes effect.
 const MAX_AGE: Duration = Duration::from_mins(30);
+/// Connections that a new pool opens at the same time.
+const AT_ONCE: usize = 4;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Pool {
@@ -30,6 +33,8 @@ struct Shared {
     idle: Mutex<Vec<Idle>>,
     /// Raised when a connection turned out dead: idle ones of before are suspect and are not reused.
     generation: AtomicU64,
+    /// Connections that came back sound; it rises while the server works.
+    returned: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -58,6 +63,7 @@ impl Pool {
                 size,
                 idle: Mutex::default(),
                 generation: AtomicU64::new(0),
+                returned: AtomicU64::new(0),
             }),
         }
     }
@@ -67,6 +73,38 @@ impl Pool {
         let free =
             u32::try_from(self.shared.permits.available_permits()).unwrap_or(self.shared.size);
         (self.shared.size.saturating_sub(free), self.shared.size)
+    }
+
+    /// Whether the server answers within `limit`: a statement of its own or, when every connection is taken, one of
+    /// those that have them.
+    pub(crate) async fn answers(&self, limit: Duration) -> bool {
+        let returned = || self.shared.returned.load(Ordering::Acquire);
+        let before = returned();
+        match tokio::time::timeout(limit, self.open("select 1".into())).await {
+            Ok(Ok(lease)) => {
+                lease.give_back();
+                true
+            }
+            Ok(Err(sqlx::Error::PoolTimedOut)) | Err(_) => returned() != before,
+            Ok(Err(_)) => false,
+        }
+    }
+
+    /// Opens every connection that the pool may hold, so that the first calls of a new process, which come all at
+    /// once when another one stops, do not wait for handshakes. What the server refuses is opened when it is needed.
+    pub(crate) async fn fill(&self) {
+        let opened = futures::stream::iter(0..self.shared.size)
+            .map(|_| self.acquire())
+            .buffer_unordered(AT_ONCE);
+        // None goes back before all are open, or the next would be given the same.
+        for lease in opened.collect::<Vec<_>>().await {
+            match lease {
+                Ok(lease) => lease.give_back(),
+                Err(error) => {
+                    tracing::warn!(error = %error, "a connection to the database could not be opened yet");
+                }
+            }
+        }
     }
 
     pub(crate) async fn acquire(&self) -> Result<Lease, sqlx::Error> {
@@ -160,6 +198,7 @@ impl Lease {
             shared,
             _permit,
         } = self;
+        shared.returned.fetch_add(1, Ordering::AcqRel);
         shared
             .idle
             .lock()

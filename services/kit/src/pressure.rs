@@ -22,6 +22,8 @@ const LONGEST_WAIT: Duration = Duration::from_millis(500);
 const PERIOD: Duration = Duration::from_secs(1);
 /// Looking takes at most this part of the time: counting a million rows is not done every second.
 const SHARE: u32 = 20;
+/// Rows that are counted at most, unless the hard bound is higher.
+const COUNTED: u64 = 1_000_000;
 /// What a method is called that only reads.
 const READS: [&str; 6] = ["Export", "Get", "List", "Lookup", "Summarize", "Watch"];
 
@@ -57,6 +59,9 @@ enum Demand {
 
 impl Pressure {
     pub(crate) fn new(service: &'static str, bounds: OutboxSettings) -> Self {
+        // A counter that appears with its first count is no increase to whoever watches it.
+        METRICS.slowed.add(0, &[KeyValue::new("service", service)]);
+        METRICS.shed.add(0, &shed_labels(service));
         Self {
             service,
             bounds,
@@ -87,22 +92,28 @@ impl Pressure {
         if ctx.method().is_empty() || is_read(ctx.method()) {
             return Ok(());
         }
-        let service = KeyValue::new("service", self.service);
         match self.demand() {
             Demand::Wait(Duration::ZERO) => {}
             Demand::Wait(wait) => {
-                METRICS.slowed.add(1, &[service]);
+                METRICS
+                    .slowed
+                    .add(1, &[KeyValue::new("service", self.service)]);
                 tokio::time::sleep(wait).await;
             }
             Demand::Refuse => {
-                METRICS
-                    .shed
-                    .add(1, &[service, KeyValue::new("reason", "outbox")]);
+                METRICS.shed.add(1, &shed_labels(self.service));
                 return Err(Error::Overloaded);
             }
         }
         Ok(())
     }
+}
+
+fn shed_labels(service: &'static str) -> [KeyValue; 2] {
+    [
+        KeyValue::new("service", service),
+        KeyValue::new("reason", "outbox"),
+    ]
 }
 
 /// From nothing at the bound to the longest wait at twice the bound.
@@ -147,10 +158,10 @@ impl Watch {
         &self.labels
     }
 
-    /// How many rows it is worth to count: beyond, writers are refused.
+    /// How many rows it is worth to count.
     pub(crate) fn limit(&self) -> u64 {
         let bounds = self.pressure.as_ref().map(|it| &it.bounds);
-        bounds.map_or(100_000, |it| it.outbox_max_rows)
+        bounds.map_or(COUNTED, |it| it.outbox_max_rows.max(COUNTED))
     }
 
     pub(crate) fn is_due(&self) -> bool {

@@ -45,7 +45,10 @@ pub(crate) async fn check_database(db: &Db, definition: &Definition) -> Result<(
     );
     lease.give_back();
     match findings.first() {
-        None => Ok(()),
+        None => {
+            db.pool().fill().await;
+            Ok(())
+        }
         Some(first) => Err(StartError::Isolation {
             service,
             first: format!("{}: {}", first.object, first.problem),

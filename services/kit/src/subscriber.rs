@@ -2,11 +2,15 @@
 //!
 //! A pulled batch is grouped by tenant and each group applied in one transaction of that tenant: inbox rows, effects,
 //! commit; then all are acknowledged, the last one doubly. A group that fails is tried again event by event.
-//! An event that keeps failing, or that cannot be trusted, goes to the dead-letter stream with its reason.
+//! An event that keeps failing, or that cannot be trusted, goes to the dead-letter stream with its reason, and what comes
+//! behind it of the same aggregate follows it there until it is replayed.
 
-use std::collections::HashMap;
+mod letters;
+pub(crate) mod parking;
+
+use std::collections::HashSet;
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::jetstream::consumer::{Consumer, pull};
@@ -14,35 +18,32 @@ use async_nats::jetstream::{AckKind, Message};
 use futures::{FutureExt, StreamExt};
 use opentelemetry::KeyValue;
 use prost_reflect::{DescriptorPool, DynamicMessage};
-use proto::common::v1 as security;
 use tonic::Code;
 use tracing::Instrument;
-use uuid::Uuid;
 
 use crate::Error;
 use crate::bus::Bus;
 use crate::ctx::{Actor, Clock, Ctx};
-use crate::db::{Db, Tx, schema_sql};
+use crate::db::{Db, Tx};
 use crate::error::{ServiceError, chain};
 use crate::events::{Distrust, Event, Stream};
 use crate::failpoint;
 use crate::ids::TenantId;
-use crate::outbox::OutboxSql;
 use crate::security::SecurityLog;
 use crate::tasks::Tasks;
 use crate::telemetry::{self, METRICS};
+use parking::{Parking, Turn};
 
 /// Messages asked for at once, and the most that one transaction applies.
 const BATCH: usize = 500;
-/// Failures of its own after which an event is set aside. Deliveries are no measure: an outage raises them too.
-const MAX_FAILURES: u32 = 8;
-/// Failing events that are counted; with more, something else is wrong, and the counts begin anew.
-const COUNTED: usize = 4_096;
-
-/// Characters of a text of the publisher's that are put on record.
-const QUOTED: usize = 512;
-/// Bytes of a subject under which an event is set aside; the contract's own are shorter than 128.
-const LONGEST_SUBJECT: usize = 1_024;
+/// How often one looks how far the consumer is behind.
+const LOOK: Duration = Duration::from_secs(5);
+/// How often the wait of an event that fails is doubled: up to half a minute.
+const FAILING: i64 = 8;
+/// The same for one behind it, which has done nothing and ought to follow soon: up to three seconds.
+const PATIENT: i64 = 5;
+/// Why an event is set aside that has not failed itself.
+const BEHIND: &str = "an earlier event of its aggregate is set aside";
 
 /// What a service hears: one durable consumer.
 #[derive(Clone, Copy, Debug)]
@@ -86,8 +87,7 @@ pub(crate) struct Consuming {
     pub(crate) clock: Clock,
     pub(crate) tasks: Tasks,
     pub(crate) contract: DescriptorPool,
-    pub(crate) sql: Arc<OutboxSql>,
-    pub(crate) failures: Mutex<HashMap<Uuid, u32>>,
+    pub(crate) parking: Parking,
 }
 
 /// A message of the broker and the event in it.
@@ -99,12 +99,46 @@ struct Delivery {
 impl Consuming {
     /// Runs until the process stops. What was pulled and not acknowledged is delivered again.
     pub(crate) async fn run(self) {
+        // A counter that appears with its first count is no increase to whoever watches it.
+        for counter in [&METRICS.redelivered, &METRICS.dead_letters, &METRICS.parked] {
+            counter.add(0, &self.labels());
+        }
+        tokio::join!(self.listen(), self.tell_lag());
+    }
+
+    async fn listen(&self) {
         while !self.tasks.is_stopping() {
             if let Err(error) = self.consume().await {
                 tracing::warn!(service = self.service, consumer = self.subscription.durable, error = %error, "the consumer lost its stream and will attach again");
             }
             self.tasks.pause(Duration::from_millis(500)).await;
         }
+    }
+
+    /// Tells how far this consumer is behind. Every replica tells the same of it.
+    async fn tell_lag(&self) {
+        let (durable, stream) = (self.subscription.durable, self.subscription.stream.name());
+        while self.tasks.pause(LOOK).await {
+            let asked = self.bus.jetstream();
+            let found: Result<Consumer<pull::Config>, _> =
+                asked.get_consumer_from_stream(durable, stream).await;
+            match found {
+                Ok(consumer) => {
+                    let state = consumer.cached_info();
+                    let lag = state
+                        .num_pending
+                        .saturating_add(u64::try_from(state.num_ack_pending).unwrap_or_default());
+                    METRICS.consumer_lag.record(lag, &self.labels());
+                }
+                Err(error) => {
+                    tracing::debug!(consumer = durable, error = %error, "how far the consumer is behind is not known now");
+                }
+            }
+        }
+    }
+
+    fn labels(&self) -> [KeyValue; 1] {
+        [KeyValue::new("consumer", self.subscription.durable)]
     }
 
     async fn consume(&self) -> Result<(), async_nats::Error> {
@@ -155,6 +189,8 @@ impl Consuming {
 
     async fn handle(&self, messages: Vec<Message>) {
         let mut groups: Vec<(TenantId, Vec<Delivery>)> = Vec::new();
+        let again = messages.iter().filter(|it| deliveries(it) > 1).count();
+        METRICS.redelivered.add(again as u64, &self.labels());
         for message in messages {
             match self.read(&message) {
                 Ok(event) => {
@@ -193,7 +229,7 @@ impl Consuming {
     async fn handle_group(&self, tenant: TenantId, group: Vec<Delivery>) {
         failpoint::reach("event_received").await;
         let failure = match self.apply(tenant, &group).await {
-            Ok(()) => return self.acknowledge(&group).await,
+            Ok(turns) => return self.settle(group, &turns).await,
             Err(failure) => failure,
         };
         // A group that keeps failing for want of time or luck is too much at once.
@@ -201,19 +237,30 @@ impl Consuming {
             .iter()
             .any(|delivery| deliveries(&delivery.message) > 2);
         if group.len() > 1 && (is_stubborn || !is_transient(&*failure)) {
+            // What comes behind an event that failed is not tried before it.
+            let mut failed = HashSet::new();
             for delivery in group {
-                let alone = [delivery];
+                let aggregate = delivery.event.aggregate_id;
+                if failed.contains(&aggregate) {
+                    self.wait(&delivery, PATIENT).await;
+                    continue;
+                }
+                let alone = vec![delivery];
                 match self.apply(tenant, &alone).await {
-                    Ok(()) => self.acknowledge(&alone).await,
-                    Err(failure) => self.fail(&alone, &*failure).await,
+                    Ok(turns) => self.settle(alone, &turns).await,
+                    Err(failure) => {
+                        failed.insert(aggregate);
+                        self.fail(tenant, &alone, &*failure).await;
+                    }
                 }
             }
             return;
         }
-        self.fail(&group, &*failure).await;
+        self.fail(tenant, &group, &*failure).await;
     }
 
-    async fn apply(&self, tenant: TenantId, group: &[Delivery]) -> Result<(), Failure> {
+    /// Applies what may be applied now, and says what becomes of each event.
+    async fn apply(&self, tenant: TenantId, group: &[Delivery]) -> Result<Vec<Turn>, Failure> {
         let spans: Vec<tracing::Span> = group
             .iter()
             .map(|delivery| {
@@ -232,21 +279,15 @@ impl Consuming {
             .unwrap_or_else(|_| Err(Error::internal("the subscriber panicked").into()))
     }
 
-    async fn apply_in_span(&self, tenant: TenantId, group: &[Delivery]) -> Result<(), Failure> {
-        let ctx = Ctx::of_event(
-            tenant,
-            Actor::Service(self.service.to_owned()),
-            self.clock.clone(),
-        );
+    async fn apply_in_span(
+        &self,
+        tenant: TenantId,
+        group: &[Delivery],
+    ) -> Result<Vec<Turn>, Failure> {
+        let ctx = self.ctx(tenant);
         let mut tx = self.db.begin(&ctx).await?;
-        let ids: Vec<Uuid> = group.iter().map(|delivery| delivery.event.id).collect();
-        let fresh: Vec<Uuid> = sqlx::query_scalar(schema_sql(&self.sql.insert_inbox))
-            .bind(tenant.uuid())
-            .bind(&ids)
-            .fetch_all(&mut *tx)
-            .await
-            .map_err(Error::from)?;
-        let mut seen = std::collections::HashSet::with_capacity(fresh.len());
+        let parking::Admitted { fresh, turns } = self.parking.admit(&mut tx, group).await?;
+        let mut seen = HashSet::with_capacity(fresh.len());
         let events: Vec<Event> = group
             .iter()
             .map(|delivery| &delivery.event)
@@ -257,13 +298,34 @@ impl Consuming {
             self.subscriber.apply(&ctx, &mut tx, &events).await?;
         }
         tx.commit().await?;
-        let service = [KeyValue::new("consumer", self.subscription.durable)];
-        METRICS.consumed.add(events.len() as u64, &service);
+        let done = turns.iter().filter(|turn| **turn == Turn::Now).count();
+        METRICS.consumed.add(events.len() as u64, &self.labels());
         METRICS
-            .redelivered
-            .add((group.len() - events.len()) as u64, &service);
+            .repeated
+            .add((done - events.len()) as u64, &self.labels());
         self.subscriber.applied();
-        Ok(())
+        Ok(turns)
+    }
+
+    fn ctx(&self, tenant: TenantId) -> Ctx {
+        let service = Actor::Service(self.service.to_owned());
+        Ctx::of_event(tenant, service, self.clock.clone())
+    }
+
+    /// Tells the broker what became of each event, now that it is durable.
+    async fn settle(&self, group: Vec<Delivery>, turns: &[Turn]) {
+        let mut done = Vec::with_capacity(group.len());
+        for (delivery, turn) in group.into_iter().zip(turns) {
+            match turn {
+                Turn::Now => done.push(delivery),
+                Turn::Later => self.wait(&delivery, PATIENT).await,
+                Turn::Aside => {
+                    METRICS.parked.add(1, &self.labels());
+                    self.set_aside(&delivery.message, BEHIND).await;
+                }
+            }
+        }
+        self.acknowledge(&done).await;
     }
 
     /// Tells the broker that the effects are durable. The last one waits for the broker's confirmation, and with it
@@ -284,136 +346,45 @@ impl Consuming {
     }
 
     /// Asks for the events again later, or sets one aside that failed too often for reasons of its own.
-    async fn fail(&self, group: &[Delivery], failure: &(dyn ServiceError + 'static)) {
+    async fn fail(
+        &self,
+        tenant: TenantId,
+        group: &[Delivery],
+        failure: &(dyn ServiceError + 'static),
+    ) {
         let transient = is_transient(failure);
         for delivery in group {
-            let delivered = deliveries(&delivery.message);
             let event = &delivery.event;
-            tracing::warn!(consumer = self.subscription.durable, event.id = %event.id, event.r#type = %event.type_name, event.delivered = delivered, error = %chain(failure), "an event could not be applied");
-            if !transient && self.count_failure(event.id) >= MAX_FAILURES {
+            tracing::warn!(consumer = self.subscription.durable, event.id = %event.id, event.r#type = %event.type_name, event.delivered = deliveries(&delivery.message), error = %chain(failure), "an event could not be applied");
+            if !transient && self.is_given_up(tenant, event).await {
                 self.set_aside(&delivery.message, &chain(failure)).await;
-                continue;
-            }
-            let delay = Duration::from_millis(100 << delivered.clamp(0, 8));
-            if let Err(error) = delivery.message.ack_with(AckKind::Nak(Some(delay))).await {
-                tracing::debug!(consumer = self.subscription.durable, error = %error, "a negative acknowledgement was not sent; the event comes again after its wait");
+            } else {
+                self.wait(delivery, FAILING).await;
             }
         }
     }
 
-    /// How often this event has failed for reasons of its own, this time included.
-    fn count_failure(&self, event: Uuid) -> u32 {
-        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-        if failures.len() >= COUNTED {
-            failures.clear();
-        }
-        let count = failures.entry(event).or_default();
-        *count += 1;
-        *count
-    }
-
-    /// A message that is no event, or not the event it claims to be: evidence first, then aside.
-    async fn reject(&self, message: &Message, distrust: Distrust) {
-        let header = |name: &str| {
-            message
-                .headers
-                .as_ref()
-                .and_then(|headers| headers.get(name))
-                .map(|value| quoted(value.as_str()))
-                .unwrap_or_default()
+    /// Notes a failure; whether the event has failed as often as it may. What cannot be noted does not count.
+    async fn is_given_up(&self, tenant: TenantId, event: &Event) -> bool {
+        let noted = async {
+            let mut tx = self.db.begin(&self.ctx(tenant)).await?;
+            let is_given_up = self.parking.note_failure(&mut tx, tenant, event).await?;
+            tx.commit().await?;
+            Ok::<bool, Error>(is_given_up)
         };
-        let (reason, severity) = match distrust {
-            Distrust::Tenant => (
-                security::EventRejectionReason::TenantDisagrees,
-                security::Severity::High,
-            ),
-            Distrust::Source => (
-                security::EventRejectionReason::SourceDisagrees,
-                security::Severity::High,
-            ),
-            Distrust::Type => (
-                security::EventRejectionReason::TypeDisagrees,
-                security::Severity::High,
-            ),
-            Distrust::Envelope => (
-                security::EventRejectionReason::EnvelopeInvalid,
-                security::Severity::Medium,
-            ),
-            Distrust::Body => (
-                security::EventRejectionReason::BodyInvalid,
-                security::Severity::Medium,
-            ),
-        };
-        let rejected = security::EventRejected {
-            severity: severity.into(),
-            reason: reason.into(),
-            consumer: self.service.to_owned(),
-            subject: quoted(&message.subject),
-            event_id: header("ce-id"),
-            event_type: header("ce-type"),
-            event_source: header("ce-source"),
-        };
-        tracing::error!(consumer = self.subscription.durable, subject = %message.subject, reason = %distrust, "an event was rejected");
-        let actor = Actor::Service(self.service.to_owned());
-        if let Err(error) = self.security.record(TenantId::NONE, actor, &rejected).await {
-            tracing::warn!(error = %chain(&error), "the rejection could not be recorded; the event comes again");
-            return;
-        }
-        self.set_aside(message, &distrust.to_string()).await;
+        noted.await.unwrap_or_else(|error| {
+            tracing::warn!(consumer = self.subscription.durable, event.id = %event.id, error = %chain(&error), "a failure could not be noted");
+            false
+        })
     }
 
-    /// Moves a message to the dead-letter stream; it leaves this consumer only once it is stored there.
-    async fn set_aside(&self, message: &Message, reason: &str) {
-        let mut headers = async_nats::HeaderMap::new();
-        for (name, values) in message.headers.iter().flat_map(|headers| headers.iter()) {
-            let name = name.to_string();
-            if name.starts_with("Nats-") {
-                continue;
-            }
-            for value in values {
-                headers.append(name.as_str(), value.as_str());
-            }
+    /// Asks for an event again, the later the more often it came, after twice the time each up to `doublings`.
+    async fn wait(&self, delivery: &Delivery, doublings: i64) {
+        let delivered = deliveries(&delivery.message);
+        let delay = Duration::from_millis(100 << delivered.clamp(0, doublings));
+        if let Err(error) = delivery.message.ack_with(AckKind::Nak(Some(delay))).await {
+            tracing::debug!(consumer = self.subscription.durable, error = %error, "a negative acknowledgement was not sent; the event comes again after its wait");
         }
-        headers.insert("dead-letter-reason", quoted(reason).as_str());
-        headers.insert("dead-letter-consumer", self.subscription.durable);
-        let subject = dead_letter_subject(self.service, &message.subject);
-        match self
-            .bus
-            .request(subject, headers, message.payload.clone())
-            .await
-        {
-            Ok(answer) if answer.error.is_none() && answer.stream.is_some() => {
-                METRICS
-                    .dead_letters
-                    .add(1, &[KeyValue::new("consumer", self.subscription.durable)]);
-                if let Err(error) = message.ack_with(AckKind::Term).await {
-                    tracing::debug!(error = %error, "a dead letter was not taken off its consumer and will be set aside again");
-                }
-            }
-            Ok(_) => tracing::error!(
-                consumer = self.subscription.durable,
-                "the dead-letter stream refused a message"
-            ),
-            Err(error) => {
-                tracing::warn!(consumer = self.subscription.durable, error = %error, "the dead-letter stream cannot be reached");
-            }
-        }
-    }
-}
-
-/// Text of whoever published an event, fit for a record: bounded, and without what ends a line or a text.
-fn quoted(text: &str) -> String {
-    let visible = text.chars().map(|c| if c.is_control() { '_' } else { c });
-    visible.take(QUOTED).collect()
-}
-
-/// Where a message is set aside. A subject that is as long as a line of the broker's protocol may be does not fit
-/// into a longer one: the broker would end the connection.
-fn dead_letter_subject(service: &str, subject: &str) -> String {
-    if subject.len() <= LONGEST_SUBJECT {
-        format!("dead_letter.{service}.{subject}")
-    } else {
-        format!("dead_letter.{service}.overlong")
     }
 }
 
@@ -425,29 +396,4 @@ fn deliveries(message: &Message) -> i64 {
 /// Whether the same event may well be applied a little later: the fault is not the event's.
 fn is_transient(failure: &(dyn ServiceError + 'static)) -> bool {
     matches!(failure.verdict().code(), Code::Unavailable | Code::Aborted)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_a_publisher_wrote_is_put_on_record_bounded_and_on_one_line() {
-        assert_eq!(quoted("catalyst/\0x\r\n"), "catalyst/_x__");
-        assert_eq!(quoted(&"ä".repeat(10_000)).chars().count(), QUOTED);
-    }
-
-    #[test]
-    fn a_message_is_set_aside_under_its_subject_unless_that_is_overlong() {
-        let subject = "catalyst.0190.projects.project_created";
-        assert_eq!(
-            dead_letter_subject("audit", subject),
-            "dead_letter.audit.catalyst.0190.projects.project_created"
-        );
-        let overlong = format!("catalyst.{}.projects.x", "a".repeat(4_000));
-        assert_eq!(
-            dead_letter_subject("audit", &overlong),
-            "dead_letter.audit.overlong"
-        );
-    }
 }

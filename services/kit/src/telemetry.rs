@@ -45,10 +45,16 @@ pub struct Metrics {
     pub outbox_age: Gauge<f64>,
     /// Events applied by a consumer.
     pub consumed: Counter<u64>,
-    /// Events that came again and changed nothing.
+    /// Events that a consumer has yet to apply, or holds.
+    pub consumer_lag: Gauge<u64>,
+    /// Deliveries of a message after its first.
     pub redelivered: Counter<u64>,
+    /// Events that came again, or twice, and changed nothing.
+    pub repeated: Counter<u64>,
     /// Events set aside.
     pub dead_letters: Counter<u64>,
+    /// Those of them that are behind another one of their aggregate.
+    pub parked: Counter<u64>,
     /// Connections in use, by service.
     pub pool_in_use: Gauge<u64>,
 }
@@ -85,7 +91,10 @@ pub static METRICS: LazyLock<Metrics> = LazyLock::new(|| {
             .with_unit("s")
             .build(),
         consumed: meter.u64_counter("catalyst.consumer.applied").build(),
+        consumer_lag: meter.u64_gauge("catalyst.consumer.lag").build(),
         redelivered: meter.u64_counter("catalyst.consumer.redelivered").build(),
+        repeated: meter.u64_counter("catalyst.consumer.repeated").build(),
+        parked: meter.u64_counter("catalyst.consumer.parked").build(),
         dead_letters: meter.u64_counter("catalyst.consumer.dead_letters").build(),
         pool_in_use: meter.u64_gauge("catalyst.pool.in_use").build(),
     }
@@ -156,6 +165,8 @@ pub fn start(settings: &TelemetrySettings) -> Result<Telemetry, SettingsError> {
         .with(lines.with_filter(filter))
         .try_init()
         .map_err(|error| SettingsError::new("CATALYST_LOG", error.to_string()))?;
+    // A counter that appears with its first count is no increase to whoever watches it.
+    METRICS.shed.add(0, &[KeyValue::new("reason", "load")]);
     Ok(Telemetry {
         traces,
         metrics,

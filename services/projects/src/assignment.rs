@@ -76,6 +76,7 @@ impl Assignment {
     }
 
     /// The removed assignment, whose event is the version after the last that was stored.
+    #[must_use]
     pub fn removed(mut self) -> Self {
         self.version += 1;
         self

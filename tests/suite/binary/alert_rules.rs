@@ -2,9 +2,9 @@
 
 use std::process::{Command, Output};
 
-use harness::eventually;
+use harness::{binary, eventually};
 
-use super::program::{Folder, Up, binary};
+use super::program::{Folder, Up};
 
 fn check(file: &std::path::Path) -> Output {
     Command::new(binary())

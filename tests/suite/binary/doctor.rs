@@ -2,13 +2,13 @@
 
 use std::process::{Command, Output};
 
-use harness::world;
+use harness::{binary, world};
 use serde_json::Value;
 use sqlx::Connection as _;
 use sqlx::postgres::PgConnection;
 
 use super::own_database::OwnDatabase;
-use super::program::{Folder, binary, serve_command};
+use super::program::{Folder, serve_command};
 
 /// The doctor in the environment of the world's deployment, with some variables changed.
 fn doctor(arguments: &[&str], changes: &[(&str, &str)]) -> Output {

@@ -144,7 +144,7 @@ async fn an_import_killed_in_the_middle_and_repeated_ends_in_the_same_state() {
     let mut up = Up::start(&folder.0.join("data"), &[]).await;
     let file = write(&folder.0, "log.csv", &log_of(12_000));
     let mapping = write(&folder.0, "mapping.toml", MAPPING);
-    let mut killed = std::process::Command::new(super::program::binary())
+    let mut killed = std::process::Command::new(harness::binary())
         .arg("--data-dir")
         .arg(&up.dir)
         .args(["--tenant", "acme", "import"])

@@ -3,6 +3,7 @@
 mod doctor;
 mod alert_rules;
 mod import;
+mod metrics;
 pub(crate) mod own_database;
 mod permissions;
 pub(crate) mod program;

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use super::program::binary;
+use harness::binary;
 
 #[test]
 fn the_contracts_readme_shows_who_may_call_each_method() {

@@ -2,37 +2,10 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::sync::OnceLock;
 use std::time::Duration;
 
-use harness::world;
+use harness::{binary, world};
 use tokio::process::Child;
-
-static BINARY: OnceLock<PathBuf> = OnceLock::new();
-
-/// The program, built from this tree in the profile that the tests have.
-pub(crate) fn binary() -> &'static Path {
-    BINARY.get_or_init(|| {
-        let built = Command::new(env!("CARGO"))
-            .args([
-                "build",
-                "--quiet",
-                "--package",
-                "catalyst",
-                "--bin",
-                "catalyst",
-            ])
-            .status()
-            .expect("cargo runs");
-        assert!(built.success(), "the program does not build");
-        let own = std::env::current_exe().expect("this test's path");
-        let profile = own
-            .parent()
-            .and_then(Path::parent)
-            .expect("target/PROFILE/deps");
-        profile.join("catalyst")
-    })
-}
 
 /// A folder that goes with the test.
 pub(crate) struct Folder(pub(crate) PathBuf);
@@ -159,43 +132,9 @@ impl Up {
 
 /// `catalyst serve` in the environment of the world's deployment, with some variables changed.
 pub(crate) fn serve_command(service: &str, changes: &[(&str, &str)]) -> Command {
-    let world = world();
-    let text = |path: &std::path::Path| path.to_string_lossy().into_owned();
-    let keys = world
-        .password_dir
-        .parent()
-        .expect("the folder of the keys")
-        .to_owned();
     let mut command = Command::new(binary());
     command.args(["serve", service]).env_clear();
-    for (name, value) in [
-        ("CATALYST_LISTEN", "127.0.0.1:0".to_owned()),
-        ("CATALYST_ADMIN_LISTEN", "127.0.0.1:0".to_owned()),
-        ("CATALYST_DATABASE_URL", world.database_url.clone()),
-        ("CATALYST_DATABASE_PASSWORD_DIR", text(&world.password_dir)),
-        ("CATALYST_NATS_URL", world.nats_url.clone()),
-        (
-            "CATALYST_NATS_CREDENTIALS_DIR",
-            text(&world.credentials_dir),
-        ),
-        ("CATALYST_NATS_MONITOR_URLS", world.nats_monitor_url.clone()),
-        ("CATALYST_AUTH_ISSUER", "catalyst-development".to_owned()),
-        ("CATALYST_AUTH_JWKS", text(&world.issuer_jwks)),
-        (
-            "CATALYST_WORKLOAD_JWKS",
-            text(&world.workload_dir.join("jwks.json")),
-        ),
-        ("CATALYST_WORKLOAD_KEY_DIR", text(&world.workload_dir)),
-        (
-            "CATALYST_PAGE_TOKEN_KEY_FILE",
-            text(&keys.join("page-token.key")),
-        ),
-        (
-            "CATALYST_AUDIT_CHECKPOINT_KEY_FILE",
-            text(&keys.join("audit/checkpoint.pem")),
-        ),
-        ("CATALYST_LOG", "off".to_owned()),
-    ] {
+    for (name, value) in &world().environment {
         command.env(name, value);
     }
     for (name, value) in changes {

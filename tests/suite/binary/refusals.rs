@@ -6,6 +6,10 @@ use catalyst::stack::NatsChoice;
 use catalyst::stack::identity::Identities;
 use catalyst::stack::locate;
 use catalyst::stack::nats::Nats;
+use harness::world;
+use serde_json::json;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
 
 use super::own_database::OwnDatabase;
 use super::program::{Folder, serve_command};
@@ -73,6 +77,74 @@ async fn a_broker_that_does_not_sync_is_refused_with_78() {
     );
     is_refused(&refused, 78, "sync_interval");
     nats.stop().await.expect("it stops");
+}
+
+// The program is awaited on one thread while the endpoint answers on another.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broker_that_is_too_old_is_refused_with_78() {
+    // What Debian's nats-server says of itself, but for its syncing.
+    let (old, _serving) = monitor(json!({
+        "server_name": "old",
+        "version": "2.9.10",
+        "jetstream": { "config": { "sync_always": true } },
+    }))
+    .await;
+    let refused = serve("consultants", &[("CATALYST_NATS_MONITOR_URLS", &old)]);
+    is_refused(&refused, 78, "old has version 2.9.10: 2.14.3 or later");
+    // Each of several servers is asked.
+    let both = format!("{},{old}", world().nats_monitor_url);
+    let refused = serve("consultants", &[("CATALYST_NATS_MONITOR_URLS", &both)]);
+    is_refused(&refused, 78, "2.9.10");
+}
+
+#[tokio::test]
+async fn an_address_that_is_taken_is_named_with_64() {
+    let taken = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = taken.local_addr().expect("its address").to_string();
+    for name in ["CATALYST_LISTEN", "CATALYST_ADMIN_LISTEN"] {
+        is_refused(&serve("consultants", &[(name, &address)]), 64, name);
+    }
+}
+
+// The program is awaited on one thread while the endpoint answers on another.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_wrong_is_told_in_the_order_of_the_start() {
+    let away = "postgres://127.0.0.1:1/catalyst";
+    let (old, _serving) = monitor(json!({ "server_name": "old", "version": "2.9.10" })).await;
+    let mut wrong = vec![
+        ("CATALYST_LISTEN", "0.0.0.0:0"),
+        ("CATALYST_NATS_MONITOR_URLS", &old),
+        ("CATALYST_DATABASE_URL", away),
+        ("CATALYST_NATS_URL", "nats://127.0.0.1:1"),
+    ];
+    // Settings before servers, brokers before the database, the database before the bus.
+    for (code, names) in [(64, "CATALYST_LISTEN"), (78, "2.9.10"), (69, "database")] {
+        is_refused(&serve("consultants", &wrong), code, names);
+        wrong.remove(0);
+    }
+    is_refused(&serve("consultants", &wrong), 69, "CATALYST_NATS_URL");
+
+    // What the schema lacks before how it isolates.
+    let copy = OwnDatabase::migrated().await;
+    copy.execute(
+        "alter table consultants.consultant no force row level security; \
+         delete from consultants._migration where version = 100",
+    )
+    .await;
+    let here = [("CATALYST_DATABASE_URL", copy.url.as_str())];
+    is_refused(&serve("consultants", &here), 78, "migrations are pending");
+    copy.remove().await;
+}
+
+/// A monitoring endpoint that says this of its server, for as long as the second value is kept.
+async fn monitor(varz: serde_json::Value) -> (String, JoinSet<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let url = format!("http://{}", listener.local_addr().expect("its address"));
+    let answer = async move || varz.to_string();
+    let router = axum::Router::new().route("/varz", axum::routing::get(answer));
+    let mut serving = JoinSet::new();
+    serving.spawn(async move { axum::serve(listener, router).await.expect("it serves") });
+    (url, serving)
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! One trace from the call through outbox, broker and consumer to the delivered alert.
+//! One trace from the call through outbox, broker and consumer to the delivered alert, however often an event comes.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,17 +11,41 @@ use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{
 use opentelemetry_proto::tonic::collector::trace::v1::{
     ExportTraceServiceRequest, ExportTraceServiceResponse,
 };
+use opentelemetry_proto::tonic::common::v1::any_value::Value;
+use opentelemetry_proto::tonic::trace::v1::Span;
+use sqlx::Connection as _;
+use sqlx::postgres::{PgConnectOptions, PgConnection};
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Request, Response, Status};
 
 use super::program::{Folder, Up};
 
-/// The trace of a span, and its name.
-type Named = (Vec<u8>, String);
+/// What is kept of a span.
+struct Kept {
+    trace: Vec<u8>,
+    name: String,
+    /// Empty where none consumes.
+    consumer: String,
+}
+
+impl Kept {
+    fn of(span: Span) -> Self {
+        let consumer = span.attributes.into_iter().find(|it| it.key == "consumer");
+        let consumer = consumer.and_then(|it| it.value?.value);
+        Self {
+            trace: span.trace_id,
+            name: span.name,
+            consumer: match consumer {
+                Some(Value::StringValue(consumer)) => consumer,
+                _ => String::new(),
+            },
+        }
+    }
+}
 
 /// A collector that keeps every span.
 #[derive(Clone, Default)]
-struct Collector(Arc<Mutex<Vec<Named>>>);
+struct Collector(Arc<Mutex<Vec<Kept>>>);
 
 #[tonic::async_trait]
 impl TraceService for Collector {
@@ -36,7 +60,7 @@ impl TraceService for Collector {
                 .into_iter()
                 .flat_map(|scope| scope.spans)
             {
-                kept.push((span.trace_id, span.name));
+                kept.push(Kept::of(span));
             }
         }
         Ok(Response::new(ExportTraceServiceResponse::default()))
@@ -62,13 +86,30 @@ impl Collector {
         let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let traces: BTreeSet<&Vec<u8>> = kept
             .iter()
-            .filter(|(_, span)| span == name)
-            .map(|(trace, _)| trace)
+            .filter(|span| span.name == name)
+            .map(|span| &span.trace)
             .collect();
         kept.iter()
-            .filter(|(trace, _)| traces.contains(trace))
-            .map(|(_, span)| span.clone())
+            .filter(|span| traces.contains(&span.trace))
+            .map(|span| span.name.clone())
             .collect()
+    }
+
+    /// How often a consumer has been given events of the one trace that has a span named `name`.
+    fn deliveries(&self, name: &str, consumer: &str) -> usize {
+        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let traces: BTreeSet<&Vec<u8>> = kept
+            .iter()
+            .filter(|span| span.name == name)
+            .map(|span| &span.trace)
+            .collect();
+        assert!(traces.len() < 2, "{name} is in {} traces", traces.len());
+        let given = kept.iter().filter(|span| {
+            span.consumer == consumer
+                && span.name == "event.consume"
+                && traces.contains(&span.trace)
+        });
+        given.count()
     }
 }
 
@@ -123,5 +164,66 @@ async fn a_cross_tenant_probe_is_one_trace_from_the_call_to_the_delivered_alert(
         collector.beside("alert.deliver")
     );
     assert!(!webhook.accepted().is_empty());
+    assert_eq!(up.signal("-INT").await.0, Some(0));
+}
+
+/// The owner of audit's tables in the database of a running `up`.
+async fn owner_of_audit(data: &std::path::Path) -> PgConnection {
+    let running = std::fs::read_to_string(data.join("running.json")).expect("it runs");
+    let running: serde_json::Value = serde_json::from_str(&running).expect("JSON");
+    let url = running["database_url"].as_str().expect("a URL");
+    let password = std::fs::read_to_string(data.join("keys/postgres/audit_owner"));
+    let options: PgConnectOptions = url.parse().expect("a URL");
+    let options = options
+        .username("audit_owner")
+        .password(password.expect("a password").trim());
+    PgConnection::connect_with(&options)
+        .await
+        .expect("the owner connects")
+}
+
+#[tokio::test]
+async fn an_event_that_comes_again_stays_in_the_trace_of_its_change() {
+    let collector = Collector::default();
+    let endpoint = collector.listen().await;
+    let folder = Folder::new();
+    let data = folder.0.join("data");
+    let mut up = Up::start(&data, &["--otlp-endpoint", &endpoint]).await;
+    let mut owner = owner_of_audit(&data).await;
+    let alters = async |owner: &mut PgConnection, statement: &'static str| {
+        let done = within(Duration::from_secs(20), async || {
+            sqlx::raw_sql(statement).execute(&mut *owner).await.ok()
+        });
+        done.await.expect(statement);
+    };
+    // Audit can record no new client until this is mended.
+    alters(
+        &mut owner,
+        "alter table audit.record add constraint fault \
+         check (type <> 'catalyst.projects.v1.ClientCreated') not valid",
+    )
+    .await;
+    up.succeeds(&[
+        "--tenant", "acme", "clients", "create", "--code", "NORTH", "--name", "North",
+    ]);
+    let call = "catalyst.projects.v1.ProjectService/CreateClient";
+    let given = within(Duration::from_secs(30), async || {
+        let given = collector.deliveries(call, "audit");
+        (given >= 2).then_some(given)
+    })
+    .await
+    .expect("the event comes again, in the same trace");
+
+    alters(&mut owner, "alter table audit.record drop constraint fault").await;
+    let applied = within(Duration::from_secs(40), async || {
+        let listed = up.succeeds(&["--tenant", "acme", "audit", "list", "--json"]);
+        listed.contains("ClientCreated").then_some(())
+    });
+    applied.await.expect("the event is applied");
+    let last = within(Duration::from_secs(20), async || {
+        (collector.deliveries(call, "audit") > given).then_some(())
+    });
+    last.await.expect("its last delivery is in the trace too");
+    assert!(collector.beside(call).contains("outbox.publish"));
     assert_eq!(up.signal("-INT").await.0, Some(0));
 }

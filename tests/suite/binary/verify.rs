@@ -3,10 +3,10 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
-use harness::{Firm, token_with, within, world};
+use harness::{Firm, binary, token_with, within, world};
 use kit::TenantId;
 
-use super::program::{Folder, binary};
+use super::program::Folder;
 
 fn run(firm: &Firm, arguments: &[&str]) -> Output {
     let world = world();

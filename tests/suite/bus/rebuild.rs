@@ -3,6 +3,7 @@
 //! Each test has a deployment of its own: a database, a broker, and all services in this process.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Output, Stdio};
 
 use async_nats::HeaderMap;
@@ -10,7 +11,7 @@ use async_nats::jetstream::consumer::{AckPolicy, pull};
 use catalyst::deployment::migrate_broker;
 use catalyst::services;
 use futures::StreamExt as _;
-use harness::{Firm, eventually, world};
+use harness::{Firm, binary, eventually, world};
 use kit::bus::Bus;
 use kit::ctx::Clock;
 use kit::host::Host;
@@ -22,7 +23,6 @@ use tonic::transport::{Channel, Endpoint};
 
 use super::lone::Lone;
 use crate::binary::own_database::OwnDatabase;
-use crate::binary::program::binary;
 
 /// What consumers have made of events, counted and summed.
 const EFFECTS: &[&str] = &[
@@ -63,7 +63,6 @@ impl Own {
         let lone = Lone::start().await;
         let mut settings = harness::settings();
         settings.database.database_url = database.url.clone();
-        settings.database.database_max_connections = 2;
         settings.nats = lone.settings.clone();
         let migrator = Bus::connect(&settings.nats, "migrator").await;
         Self {
@@ -336,11 +335,25 @@ async fn what_was_recorded_is_published_ahead_of_what_waited_while_the_stream_wa
         (own.waiting().await == 3).then_some(())
     })
     .await;
+    // Another run meets what waits already, adds nothing, and says what it waits for.
+    let mut second = own.command(&["rebuild"]).spawn().expect("it starts");
+    let said = BufReader::new(second.stderr.take().expect("its errors"));
+    let said = tokio::task::spawn_blocking(move || said.lines().next());
+    let said = said
+        .await
+        .expect("it is read")
+        .expect("a line")
+        .expect("text");
+    assert!(said.contains("start the services"), "{said}");
+    assert_eq!(own.waiting().await, 3);
+
     let (host, _) = own.serve().await;
-    let ended = tokio::task::spawn_blocking(move || rebuilding.wait_with_output());
-    let output = ended.await.expect("it ends").expect("its output");
-    assert_eq!(output.status.code(), Some(0));
-    assert_eq!(last_line(&output)["written"], before.len());
+    for (run, written) in [(rebuilding, before.len()), (second, 0)] {
+        let ended = tokio::task::spawn_blocking(move || run.wait_with_output());
+        let output = ended.await.expect("it ends").expect("its output");
+        assert_eq!(output.status.code(), Some(0));
+        assert_eq!(last_line(&output)["written"], written);
+    }
 
     own.tally(&["reconcile"]).await;
     let after = own.stored().await;

@@ -7,8 +7,15 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Row};
 
 use super::cases::Fixture;
 
-/// Rows of these are gone as soon as they have been moved, judged or counted; they are tried with a made-up row.
-const IN_TRANSIT: &[&str] = &["outbox", "security_outbox", "miss", "flood", "counter"];
+/// Rows of these are gone as soon as they have been moved, applied, judged or counted; they are tried with a made-up row.
+const IN_TRANSIT: &[&str] = &[
+    "outbox",
+    "security_outbox",
+    "parked",
+    "miss",
+    "flood",
+    "counter",
+];
 /// Services that hear nothing have an inbox that stays empty, and those that delete nothing have no tombstones.
 const NEVER_FILLED: &[&str] = &[
     "audit.tombstone",

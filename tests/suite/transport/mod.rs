@@ -7,6 +7,7 @@ mod frames;
 mod messages;
 mod paths;
 mod served;
+mod shutdown;
 mod streams;
 
 /// How much of an attack runs: a tenth, to take seconds, or with `CATALYST_TEST_FULL=1` all of it.

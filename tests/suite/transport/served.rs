@@ -50,6 +50,29 @@ impl Served {
         Endpoint::from_shared(format!("http://{}", self.address)).expect("a URL")
     }
 
+    /// Whether its probe says that it is ready.
+    pub(super) async fn is_ready(&self) -> bool {
+        let url = format!("http://{}/readyz", self.admin);
+        let answer = reqwest::get(url).await;
+        answer.is_ok_and(|answer| answer.status().is_success())
+    }
+
+    /// Sends it SIGTERM.
+    pub(super) fn terminate(&self) {
+        let told = std::process::Command::new("kill")
+            .args(["-TERM", &self.child.id().to_string()])
+            .status();
+        assert!(told.expect("kill runs").success());
+    }
+
+    /// Waits for its end, and the code that it ends with.
+    pub(super) async fn ends(&mut self) -> Option<i32> {
+        let ended = within(Duration::from_secs(30), async || {
+            self.child.try_wait().ok().flatten()
+        });
+        ended.await.expect("it ends").code()
+    }
+
     /// How often the process has counted this kind of abuse.
     pub(super) async fn abuses(&self, kind: &str) -> u64 {
         let url = format!("http://{}/metrics", self.admin);

@@ -3,10 +3,9 @@
 use std::path::Path;
 use std::process::Output;
 
-use harness::{Firm, host, settings, token_with};
+use harness::{Firm, binary, host, settings, token_with};
 
 use super::certificates::{Authority, Folder};
-use crate::binary::program::binary;
 
 /// Lists the firm's consultants at a URL, with further arguments.
 async fn lists(firm: &Firm, url: &str, more: &[(&str, &Path)]) -> Output {

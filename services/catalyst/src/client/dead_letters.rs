@@ -29,7 +29,8 @@ pub(crate) enum Command {
         #[command(flatten)]
         bus: BusOptions,
     },
-    /// Publish them again, after the cause is mended.
+    /// Publish them again, oldest first, after the cause is mended. What was set aside behind an event is applied
+    /// once that event is.
     Replay {
         /// Their sequences, as listed.
         #[arg(required = true)]
@@ -57,7 +58,10 @@ impl Command {
                 let letters = list(&open(&bus.connect(client).await?).await?, limit).await?;
                 show(&letters, out)
             }
-            Self::Replay { sequences, bus } => {
+            Self::Replay { mut sequences, bus } => {
+                // In the order in which they were set aside, which is that of each aggregate.
+                sequences.sort_unstable();
+                sequences.dedup();
                 let connection = bus.connect(client).await?;
                 let stream = open(&connection).await?;
                 for sequence in sequences {

@@ -5,29 +5,20 @@
 
 mod compare;
 mod judge;
+mod suspects;
 
-use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use indicatif::ProgressBar;
 use serde_json::json;
-use uuid::Uuid;
 
 use crate::client::ClientOptions;
 use crate::client::output::{Output, note};
 use crate::reach::{Reach, Tenant};
 use crate::servers::ServerOptions;
-use compare::{Comparison, look_again};
+use compare::Comparison;
 use judge::Departure;
-
-/// How long an event may be on its way from the outbox to the log.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// Between two looks.
-const PAUSE: Duration = Duration::from_millis(300);
-/// Aggregates that are looked at again at once.
-const PIECE: usize = 500;
-/// Departures that are kept to be looked at again and told; where there are more, something is wrong at large.
-const KEPT: usize = 10_000;
+use suspects::Suspects;
 
 /// What is compared.
 #[derive(Debug, clap::Args)]
@@ -41,23 +32,12 @@ pub(crate) struct ReconcileOptions {
 #[error("{0} aggregates and their records do not agree; deploy/README.md says what to do")]
 pub(crate) struct Departed(u64);
 
-/// An aggregate that does not agree, and since when it has been seen like that.
-struct Suspect {
-    seen: Instant,
-    departure: Departure,
-}
-
 /// What was found of all.
 #[derive(Default)]
 struct Findings {
     tenants: usize,
     aggregates: u64,
-    /// By the place of the tenant.
-    suspects: BTreeMap<usize, Vec<Suspect>>,
-    kept: usize,
-    /// Departures beyond those that are kept.
-    more: u64,
-    on_their_way: u64,
+    suspects: Suspects,
 }
 
 impl ReconcileOptions {
@@ -71,14 +51,14 @@ impl ReconcileOptions {
             tenants: tenants.len(),
             ..Findings::default()
         };
-        for (place, tenant) in tenants.iter().enumerate() {
-            findings.compare(&reach, place, tenant, &bar).await?;
+        for place in 0..tenants.len() {
+            findings.compare(&reach, &tenants, place, &bar).await?;
         }
         bar.set_message("looking again at what differs");
-        let departures = findings.settle(&reach, &tenants).await?;
+        let departures = findings.suspects.settle(&reach, &tenants).await?;
         bar.finish_and_clear();
         findings.show(&tenants, &departures, out)?;
-        match u64::try_from(departures.len())? + findings.more {
+        match u64::try_from(departures.len())? + findings.suspects.more {
             0 => Ok(()),
             count => Err(Departed(count).into()),
         }
@@ -89,10 +69,13 @@ impl Findings {
     async fn compare(
         &mut self,
         reach: &Reach,
+        tenants: &[Tenant],
         place: usize,
-        tenant: &Tenant,
         bar: &ProgressBar,
     ) -> anyhow::Result<()> {
+        let Some(tenant) = tenants.get(place) else {
+            return Ok(());
+        };
         let mut aggregates = Comparison::new(reach, tenant.id);
         while let Some(judged) = aggregates.next().await? {
             self.aggregates += 1;
@@ -101,60 +84,10 @@ impl Findings {
                 bar.set_message(format!("{count} aggregates compared, now {}", tenant.name));
             }
             let Some(departure) = judged else { continue };
-            if self.kept == KEPT {
-                self.more += 1;
-                continue;
-            }
-            self.kept += 1;
-            let seen = Instant::now();
-            let suspects = self.suspects.entry(place).or_default();
-            suspects.push(Suspect { seen, departure });
+            let adding = self.suspects.add(reach, tenants, place, departure);
+            adding.await?;
         }
         Ok(())
-    }
-
-    /// Looks at the suspects until each agrees, or has stayed as it is for the time that an event may take. What still
-    /// moves at the end is on its way. Those that remain, each with the place of its tenant.
-    async fn settle(
-        &mut self,
-        reach: &Reach,
-        tenants: &[Tenant],
-    ) -> anyhow::Result<Vec<(usize, Departure)>> {
-        let began = Instant::now();
-        let mut departures = Vec::new();
-        let mut suspects = std::mem::take(&mut self.suspects);
-        loop {
-            let mut remaining: BTreeMap<usize, Vec<Suspect>> = BTreeMap::new();
-            for (place, group) in suspects {
-                let Some(tenant) = tenants.get(place) else {
-                    continue;
-                };
-                for piece in group.chunks(PIECE) {
-                    let ids: Vec<Uuid> = piece.iter().map(|suspect| suspect.departure.id).collect();
-                    let (still, waiting) = look_again(reach, tenant.id, &ids).await?;
-                    for departure in still {
-                        let known = piece.iter().find(|it| it.departure == departure);
-                        let seen = known.map_or_else(Instant::now, |known| known.seen);
-                        let is_over = began.elapsed() > PATIENCE + PAUSE * 3;
-                        if waiting.contains(&departure.id) || seen.elapsed() < PATIENCE {
-                            if is_over {
-                                self.on_their_way += 1;
-                                continue;
-                            }
-                            let suspects = remaining.entry(place).or_default();
-                            suspects.push(Suspect { seen, departure });
-                        } else {
-                            departures.push((place, departure));
-                        }
-                    }
-                }
-            }
-            if remaining.is_empty() {
-                return Ok(departures);
-            }
-            suspects = remaining;
-            tokio::time::sleep(PAUSE).await;
-        }
     }
 
     fn show(
@@ -171,22 +104,22 @@ impl Findings {
                 out.json(&json_of(tenant, departure))?;
             }
             return out.json(&json!({
-                "sound": departures.is_empty() && self.more == 0,
+                "sound": departures.is_empty() && self.suspects.more == 0,
                 "tenants": self.tenants,
                 "aggregates": self.aggregates,
                 "departures": departures.len(),
-                "departuresNotTold": self.more,
-                "onTheirWay": self.on_their_way,
+                "departuresNotTold": self.suspects.more,
+                "onTheirWay": self.suspects.on_their_way,
             }));
         }
         if !departures.is_empty() {
             let columns = ["tenant", "aggregate", "id", "version", "recorded", "found"];
             out.table(&columns, named.map(|(tenant, it)| cells(tenant, it)))?;
         }
-        if self.more > 0 {
+        if self.suspects.more > 0 {
             note(&format!(
-                "{} more differ and were not looked at again: name single tenants with --tenant",
-                self.more
+                "{} more differ and were not looked at again: mend these, then run it again",
+                self.suspects.more
             ));
         }
         out.line(&format!(
@@ -194,7 +127,7 @@ impl Findings {
             self.aggregates,
             self.tenants,
             departures.len(),
-            self.on_their_way
+            self.suspects.on_their_way
         ))
     }
 }
