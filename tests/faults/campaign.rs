@@ -115,7 +115,7 @@ pub(crate) async fn run(goal: &Goal) -> anyhow::Result<Report> {
     }
     stack.stop().await?;
     trials.push(Trial {
-        cell: Cell::SWIZZLE,
+        cell: Cell::CAMPAIGN,
         seed,
         tally,
         end: if verdict.breaches.is_empty() {
@@ -139,6 +139,7 @@ async fn one(stack: &mut Stack, load: &Load, cell: Cell, rng: Rng, seed: u64) ->
         load,
         rng,
         stopped: STOPPED,
+        is_brief: true,
         forged: Vec::new(),
     };
     let end = match inject(&mut scene, cell).await {

@@ -68,7 +68,8 @@ pub(crate) async fn evidence(
     wait_for_refusals(&mut admin, history).await?;
     found.records = records(&mut admin, &tenants).await?;
     let idle = "select count(*) from pg_stat_activity \
-                where state like 'idle in transaction%' and usename like '%\\_app'";
+                where state like 'idle in transaction%' and usename like '%\\_app' \
+                  and state_change < now() - interval '2 seconds'";
     found.open_transactions = sqlx::query_scalar(idle).fetch_one(&mut admin).await?;
     for message in stream(stack, Stream::Domain, &history.firms).await? {
         // What audit tells of alerts follows from refusals, and no caller writes it.
@@ -222,6 +223,10 @@ pub(crate) async fn messages(
             found.push(message.map_err(|it| failed(&it))?);
         }
     }
+    // Left there, it would look like a consumer that is behind.
+    let name = consumer.cached_info().name.clone();
+    let deleted = of_stream.delete_consumer(&name).await;
+    deleted.map_err(|it| failed(&it))?;
     Ok(found)
 }
 

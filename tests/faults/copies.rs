@@ -1,6 +1,6 @@
 //! Events that are there again, and events that should not be: put on the bus past the relay.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::ensure;
 use async_nats::HeaderMap;
@@ -12,11 +12,14 @@ use uuid::Uuid;
 use crate::cells::Moment;
 use crate::collect;
 use crate::inject::Scene;
+use crate::stack::{Stack, finished};
 
 /// How often an event is there again.
 const COPIES: usize = 3;
 /// How many events are.
 const EVENTS: usize = 20;
+/// A rebuild that has written nothing for so long has written all.
+const STILL: Duration = Duration::from_secs(2);
 /// How soon an event that cannot be applied must be set aside.
 const ASIDE_WITHIN: Duration = Duration::from_secs(30);
 
@@ -56,25 +59,55 @@ pub(crate) async fn duplicate(scene: &mut Scene<'_>, moment: Moment) -> anyhow::
     scene.stack.run(&["migrate"]).await
 }
 
-/// The stream of domain events is gone while events are on their way, and is made again from the audit records.
+/// The stream of domain events is gone, and is made again from the audit records: while no service runs, since what
+/// waits in their outboxes would come first.
 pub(crate) async fn lose(scene: &mut Scene<'_>, moment: Moment) -> anyhow::Result<()> {
     let (_, armed) = scene.arm(moment)?;
     armed.reached().await?;
-    // What the consumers had not applied is in no record yet: it is lost with the stream, unless it is in an outbox.
-    let pause = scene.load.pause();
     armed.release();
+    // What no consumer had applied is in no record, and would be lost with the stream.
+    let pause = scene.load.pause();
     let rest = scene.stack.settle(ASIDE_WITHIN).await;
     ensure!(rest.is_settled, "{} before the loss", rest.last.join(", "));
+    let names: Vec<String> = scene.stack.programs.keys().cloned().collect();
+    for name in &names {
+        scene.stack.program(name)?.terminate().await?;
+    }
     let stream = Stream::Domain.name();
-    let deleted = collect::migrator(scene.stack)
-        .await?
-        .delete_stream(stream)
-        .await;
+    let jetstream = collect::migrator(scene.stack).await?;
+    let deleted = jetstream.delete_stream(stream).await;
     deleted.map_err(|error| anyhow::anyhow!("{stream} cannot be deleted: {error}"))?;
-    drop(pause);
-    scene.load.goes_on(10, Duration::from_secs(30)).await?;
     scene.stack.run(&["migrate"]).await?;
-    scene.stack.run(&["events", "rebuild"]).await
+    let rebuild = finished(scene.stack.command(&["events", "rebuild"])?);
+    let (rebuilt, serving) = tokio::join!(rebuild, async {
+        is_written(scene.stack).await?;
+        for name in &names {
+            scene.stack.program(name)?.restart()?;
+        }
+        for name in &names {
+            scene.stack.program(name)?.ready().await?;
+        }
+        anyhow::Ok(())
+    });
+    drop(pause);
+    rebuilt.and(serving)
+}
+
+/// Waits until there are rows in the outboxes and no more come.
+async fn is_written(stack: &Stack) -> anyhow::Result<()> {
+    let (mut last, mut since) = (0, Instant::now());
+    let written = harness::within(ASIDE_WITHIN, async || {
+        let waiting = stack.waiting().await.unwrap_or_default();
+        if waiting != last {
+            (last, since) = (waiting, Instant::now());
+        }
+        (last > 0 && since.elapsed() > STILL).then_some(())
+    });
+    ensure!(
+        written.await.is_some(),
+        "the rebuild does not end writing, at {last} rows"
+    );
+    Ok(())
 }
 
 fn subscriptions() -> impl Iterator<Item = Subscription> {

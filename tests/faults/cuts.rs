@@ -15,7 +15,7 @@ use crate::program::signal;
 use crate::stack::{NotPermitted, Server, port_of};
 
 /// Connections that are cut in a run.
-const CUTS: usize = 8;
+const CUTS: usize = 9;
 /// A network that was parted must be mended before the callers' patience ends.
 const PARTED: Duration = Duration::from_secs(6);
 
@@ -131,7 +131,8 @@ pub(crate) async fn commit(scene: &mut Scene<'_>, moment: Moment) -> anyhow::Res
     scene.stack.close(&first);
     let pids = scene.stack.program(&first)?.pids();
     signal(&pids, "STOP").await?;
-    for number in 1..=CUTS {
+    let cuts = if scene.is_brief { CUTS / 3 } else { CUTS };
+    for number in 1..=cuts {
         let behavior = cut(&mut scene.rng);
         proxy.set(behavior.clone());
         let fired = harness::within(Duration::from_secs(20), async || {

@@ -19,6 +19,8 @@ pub(crate) struct Scene<'a> {
     pub(crate) rng: Rng,
     /// How long what is stopped stays so.
     pub(crate) stopped: Duration,
+    /// Less of everything, for the short profile.
+    pub(crate) is_brief: bool,
     /// Events that the fault itself puts on the bus.
     pub(crate) forged: Vec<uuid::Uuid>,
 }
@@ -40,7 +42,7 @@ pub(crate) async fn inject(scene: &mut Scene<'_>, cell: Cell) -> anyhow::Result<
         Fault::Reorder => reorder(scene, moment).await,
         Fault::Poison => copies::poison(scene).await,
         // The callers of its load do it.
-        Fault::Cancel => scene.load.goes_on(100, Duration::from_secs(30)).await,
+        Fault::Cancel | Fault::Campaign => scene.load.goes_on(100, Duration::from_secs(30)).await,
         Fault::Lose => copies::lose(scene, moment).await,
         Fault::Roll => roll(scene, moment).await,
         Fault::Storm => storm::reconnect(scene, moment).await,
@@ -141,7 +143,8 @@ async fn reorder(scene: &mut Scene<'_>, moment: Moment) -> anyhow::Result<()> {
         .unwrap_or("audit");
     let second = scene.stack.add(service, 2, &[])?;
     scene.stack.open(&second).await?;
-    for _ in 0..3 {
+    let times = if scene.is_brief { 1 } else { 3 };
+    for _ in 0..times {
         let (_, armed) = scene.arm_at(moment, service)?;
         armed.reached().await?;
         scene.load.goes_on(20, Duration::from_secs(30)).await?;
@@ -153,14 +156,16 @@ async fn reorder(scene: &mut Scene<'_>, moment: Moment) -> anyhow::Result<()> {
 /// Replaces every process by another, one after the other, as an orchestrator does; no call may fail.
 async fn roll(scene: &mut Scene<'_>, moment: Moment) -> anyhow::Result<()> {
     let before = scene.load.failures();
-    let services = [
+    let all = [
         "tenants",
         "consultants",
         "projects",
         "time-entries",
         "audit",
     ];
-    for service in services {
+    // Of the callers' services one that is asked by others too.
+    let services = if scene.is_brief { &all[1..3] } else { &all[..] };
+    for service in services.iter().copied() {
         let second = scene.stack.add(service, 2, &[])?;
         scene.stack.open(&second).await?;
         // The first one leaves in the middle of something, where it comes to the moment.

@@ -126,6 +126,10 @@ impl Profile {
         }
     }
 
+    fn is_brief(self) -> bool {
+        self == Self::Short
+    }
+
     /// How long what is stopped stays so.
     fn stopped(self) -> Duration {
         match self {
@@ -248,9 +252,7 @@ async fn run(wanted: &Wanted) -> anyhow::Result<Report> {
             let mut systems = Systems::new(layout);
             for seed in seeds {
                 for cell in &cells {
-                    let trial = systems
-                        .try_cell(*cell, seed, wanted.profile.stopped())
-                        .await?;
+                    let trial = systems.try_cell(*cell, seed, wanted.profile).await?;
                     report.trials.push(trial);
                 }
             }
@@ -280,7 +282,7 @@ async fn random(
         && let Some(seed) = seeds.next()
     {
         let trial = systems
-            .try_cell(Cell::SWIZZLE, seed, Profile::Short.stopped())
+            .try_cell(Cell::SWIZZLE, seed, Profile::Short)
             .await?;
         report.trials.push(trial);
     }
@@ -302,17 +304,12 @@ impl Systems {
         }
     }
 
-    async fn try_cell(
-        &mut self,
-        cell: Cell,
-        seed: u64,
-        stopped: Duration,
-    ) -> anyhow::Result<Trial> {
+    async fn try_cell(&mut self, cell: Cell, seed: u64, profile: Profile) -> anyhow::Result<Trial> {
         let mut system = match self.current.take() {
             Some(system) => system,
             None => begin(&self.layout).await?,
         };
-        let trial = trial::run(&mut system, cell, seed, stopped).await;
+        let trial = trial::run(&mut system, cell, seed, profile).await;
         tell(&trial, &system);
         match trial.end {
             End::Held | End::Skipped(_) => self.current = Some(system),

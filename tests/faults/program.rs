@@ -10,7 +10,7 @@ use anyhow::{Context as _, bail};
 use tokio::process::{Child, Command};
 
 /// A debug build checks the isolation of a whole schema at start, on a busy machine.
-const READY_WITHIN: Duration = Duration::from_secs(60);
+const READY_WITHIN: Duration = Duration::from_mins(1);
 /// A moment that the load does not come to in this time is not tried.
 const REACHED_WITHIN: Duration = Duration::from_secs(20);
 

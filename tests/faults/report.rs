@@ -37,12 +37,12 @@ pub(crate) fn listed() -> String {
 
 /// How a run is made again.
 pub(crate) fn replay(cell: Cell, seed: u64) -> String {
-    if cell == Cell::SWIZZLE {
-        return format!(
-            "cargo run -p catalyst-tests --bin faults -- random --minutes 1 --seed {seed}"
-        );
+    let command = "cargo run -p catalyst-tests --bin faults --";
+    match cell {
+        Cell::SWIZZLE => format!("{command} random --minutes 1 --seed {seed}"),
+        Cell::CAMPAIGN => format!("{command} campaign --seed {seed}"),
+        cell => format!("{command} run {cell} --seed {seed} --runs 1"),
     }
-    format!("cargo run -p catalyst-tests --bin faults -- run {cell} --seed {seed} --runs 1")
 }
 
 impl Report {
@@ -138,7 +138,11 @@ impl fmt::Display for Report {
             "",
         ]);
         for (cell, line) in lines {
-            let what = format!("{}, {}", cell.fault.title(), cell.moment.title());
+            let title = cell.fault.title();
+            let what = match cell {
+                Cell::SWIZZLE | Cell::CAMPAIGN => title.to_owned(),
+                cell => format!("{title}, {}", cell.moment.title()),
+            };
             table.add_row(line.words(cell.to_string(), what));
         }
         table.add_row(total.words("all".to_owned(), String::new()));

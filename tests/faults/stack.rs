@@ -15,6 +15,7 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use catalyst::deployment::Deployment;
 use catalyst::services;
+use catalyst::stack::postgres::Postgres;
 use catalyst::stack::{NatsChoice, PostgresChoice, StackOptions};
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection as _};
@@ -272,7 +273,7 @@ impl Stack {
     pub(crate) fn pids(&self, server: Server) -> anyhow::Result<Vec<u32>> {
         let stack = &self.deployment.stack;
         let first = match server {
-            Server::Postgres => stack.postgres.as_ref().and_then(|postgres| postgres.pid()),
+            Server::Postgres => stack.postgres.as_ref().and_then(Postgres::pid),
             Server::Nats => stack.nats.pid(),
         };
         Ok(family(
@@ -297,9 +298,14 @@ impl Stack {
         }
     }
 
-    /// Runs a command of the product beside the services; its standard output and error when it fails.
+    /// Runs a command of the product to its end.
     pub(crate) async fn run(&self, arguments: &[&str]) -> anyhow::Result<()> {
-        let audit = self.programs.get("audit-1").context("audit does not run")?;
+        finished(self.command(arguments)?).await
+    }
+
+    /// A command of the product, with what an operator's shell knows of this system.
+    pub(crate) fn command(&self, arguments: &[&str]) -> anyhow::Result<Command> {
+        let audit = self.programs.get("audit-1").context("there is no audit")?;
         let mut command = Command::new(self.dir.join("catalyst"));
         command
             .arg("--data-dir")
@@ -314,16 +320,17 @@ impl Stack {
                 "CATALYST_DATABASE_ADMIN_URL",
                 &self.deployment.stack.postgres_admin_url,
             );
-        let output = command.output().await?;
-        let said =
-            [output.stdout, output.stderr].map(|it| String::from_utf8_lossy(&it).into_owned());
-        let name = arguments.join(" ");
-        ensure!(
-            output.status.success(),
-            "catalyst {name}: {}",
-            said.join(" ").trim()
-        );
-        Ok(())
+        Ok(command)
+    }
+
+    /// Rows that wait in the outboxes of domain events.
+    pub(crate) async fn waiting(&self) -> anyhow::Result<i64> {
+        let mut admin = self.admin().await?;
+        let counts = services::ALL
+            .map(|definition| format!("(select count(*) from {}.outbox)", definition.schema));
+        let sum: Arc<str> = format!("select {}", counts.join(" + ")).into();
+        let sum = sqlx::query_scalar(AssertSqlSafe(sum));
+        Ok(sum.fetch_one(&mut admin).await?)
     }
 
     /// Waits until nothing is under way, outbox rows and events that a consumer has not acknowledged, or the time is
@@ -399,6 +406,15 @@ impl Stack {
         // Without it the folder goes, and the seed still replays the run.
         drop(fs::write(self.dir.join(KEEP), ""));
     }
+}
+
+/// Waits for the end of a command; what it said when it failed.
+pub(crate) async fn finished(mut command: Command) -> anyhow::Result<()> {
+    let output = command.output().await?;
+    let said = [output.stdout, output.stderr].map(|it| String::from_utf8_lossy(&it).into_owned());
+    let said = said.join(" ");
+    ensure!(output.status.success(), "{command:?} says: {}", said.trim());
+    Ok(())
 }
 
 /// The port of a URL.

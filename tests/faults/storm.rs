@@ -14,7 +14,9 @@ use crate::inject::Scene;
 
 const CALLERS: usize = 500;
 /// All of them must have been answered again by then.
-const BACK_WITHIN: Duration = Duration::from_secs(30);
+const BACK_WITHIN: Duration = Duration::from_mins(1);
+/// The longest that a caller waits before it tries again; the first wait is a sixteenth of it.
+const LONGEST_WAIT: Duration = Duration::from_secs(2);
 
 /// Five hundred callers with a connection each lose the service and come back.
 pub(crate) async fn reconnect(scene: &mut Scene<'_>, moment: Moment) -> anyhow::Result<()> {
@@ -37,15 +39,16 @@ pub(crate) async fn reconnect(scene: &mut Scene<'_>, moment: Moment) -> anyhow::
         for channel in channels.clone() {
             let (metadata, list) = (metadata.clone(), list.clone());
             callers.spawn(async move {
+                let mut wait = LONGEST_WAIT / 16;
                 while Instant::now() < deadline {
                     let message = list.message.clone();
-                    if call(channel.clone(), &metadata, list.method, message)
-                        .await
-                        .is_ok()
-                    {
+                    let answer = call(channel.clone(), &metadata, list.method, message).await;
+                    if answer.is_ok() {
                         return true;
                     }
-                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    // As callers do that mean well: ever longer, and not all at once.
+                    tokio::time::sleep(wait.mul_f64(0.5 + fastrand::f64())).await;
+                    wait = (wait * 2).min(LONGEST_WAIT);
                 }
                 false
             });

@@ -17,9 +17,9 @@ use crate::collect;
 use crate::history::{CANARY, CANARY_DIGITS, Firm, Noun};
 use crate::inject::{Scene, inject};
 use crate::program::NotReached;
-use crate::say;
 use crate::stack::{NotPermitted, Stack};
 use crate::workload::Load;
+use crate::{Profile, say};
 
 /// Firms of a run.
 const FIRMS: usize = 3;
@@ -90,9 +90,9 @@ impl Trial {
 }
 
 /// Runs a cell on a system, which is as it was afterwards unless something broke.
-pub(crate) async fn run(stack: &mut Stack, cell: Cell, seed: u64, stopped: Duration) -> Trial {
+pub(crate) async fn run(stack: &mut Stack, cell: Cell, seed: u64, profile: Profile) -> Trial {
     let mut times = Times::default();
-    let outcome = judged(stack, cell, seed, stopped, &mut times).await;
+    let outcome = judged(stack, cell, seed, profile, &mut times).await;
     let (tally, end) = match outcome {
         Ok(verdict) if verdict.breaches.is_empty() => (verdict.tally, End::Held),
         Ok(verdict) => (verdict.tally, End::Broke(verdict.breaches)),
@@ -125,7 +125,7 @@ async fn judged(
     stack: &mut Stack,
     cell: Cell,
     seed: u64,
-    stopped: Duration,
+    profile: Profile,
     times: &mut Times,
 ) -> anyhow::Result<Verdict> {
     let mut since = Instant::now();
@@ -146,7 +146,8 @@ async fn judged(
         stack: &mut *stack,
         load: &load,
         rng: rng.fork(),
-        stopped,
+        stopped: profile.stopped(),
+        is_brief: profile.is_brief(),
         forged: Vec::new(),
     };
     times.before = lap(&mut since);
