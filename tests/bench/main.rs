@@ -57,8 +57,8 @@ struct Options {
     /// Callers at the same time; each calls again as soon as it has its answer.
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=100))]
     clients: u16,
-    /// Projects that `lag` creates each second.
-    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    /// Calls a second of all callers together in `lag` and `rollout`.
+    #[arg(long, default_value_t = 250, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     rate: u32,
     /// Events that `relay` and `backlog` move in a round.
     #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(1_000..))]
@@ -66,9 +66,6 @@ struct Options {
     /// Records of the log that `verify` verifies.
     #[arg(long, default_value_t = 1_000_000)]
     records: usize,
-    /// Calls a second of all callers together in `rollout`.
-    #[arg(long, default_value_t = 250, value_parser = clap::value_parser!(u32).range(1..))]
-    rate: u32,
     /// auto, system or bundled.
     #[arg(long, default_value = "auto")]
     postgres: PostgresChoice,
