@@ -25,6 +25,18 @@ bench *options:
 mutants *options:
     cargo run --package catalyst-tests --bin mutants -- run {{ options }}
 
+# The alert rules of Prometheus, tried on series made for each of them.
+alert-rules:
+    $(.ci/debian)/usr/bin/promtool test rules deploy/observability/alerts.test.yaml
+
+# Faults at every moment: all of them, many times, or those whose names are given: `just faults F4 --runs 3`.
+faults *options:
+    cargo run --package catalyst-tests --bin faults -- run {{ options }}
+
+# A random schedule of faults for so many minutes.
+faults-random minutes:
+    cargo run --package catalyst-tests --bin faults -- random --minutes {{ minutes }}
+
 # What a submission must pass.
 ci:
     .ci/run

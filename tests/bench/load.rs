@@ -117,6 +117,17 @@ pub(crate) struct Load {
 }
 
 impl Load {
+    /// What these calls took, made within this time.
+    pub(crate) fn of(mut latencies: Vec<Duration>, elapsed: Duration) -> Self {
+        latencies.sort_unstable();
+        let calls = count(latencies.len());
+        Self {
+            calls,
+            per_second: calls / elapsed.as_secs_f64(),
+            latencies,
+        }
+    }
+
     /// In milliseconds: as long or shorter was this share of the calls, in percent.
     pub(crate) fn percentile(&self, percent: usize) -> f64 {
         let index = self.latencies.len().saturating_sub(1) * percent / 100;
@@ -149,13 +160,7 @@ pub(crate) async fn closed_loop<C: Call>(callers: Vec<C>, time: Duration) -> any
     if latencies.is_empty() {
         bail!("no call was made");
     }
-    latencies.sort_unstable();
-    let calls = count(latencies.len());
-    Ok(Load {
-        calls,
-        per_second: calls / elapsed.as_secs_f64(),
-        latencies,
-    })
+    Ok(Load::of(latencies, elapsed))
 }
 
 /// A count as a number to divide.

@@ -11,6 +11,7 @@ mod list;
 mod create;
 mod import;
 mod relay;
+mod lag;
 mod oracle;
 mod verify;
 
@@ -55,6 +56,12 @@ struct Options {
     /// Callers at the same time; each calls again as soon as it has its answer.
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=100))]
     clients: u16,
+    /// Projects that `lag` creates each second.
+    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    rate: u32,
+    /// Events that `relay` and `backlog` move in a round.
+    #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(1_000..))]
+    events: u32,
     /// Records of the log that `verify` verifies.
     #[arg(long, default_value_t = 1_000_000)]
     records: usize,
@@ -80,6 +87,10 @@ enum What {
     Import,
     /// Moving events from the outbox to the broker.
     Relay,
+    /// How long an event is on its way when projects are created at `--rate`. Not part of `all`.
+    Lag,
+    /// How long other firms' events are on their way while `--events` of one firm wait. Not part of `all`.
+    Backlog,
     /// Whether the time of a refusal tells an id of another firm from a random one. Not part of `all`.
     Oracle,
     /// Verifying a long log of audit; not part of all.
@@ -196,7 +207,15 @@ async fn measure(system: &System, options: &Options, say: &dyn Fn(&str)) -> anyh
         }
         if chosen(What::Relay) {
             step("relay");
-            relay::round(&bench, &mut report).await?;
+            relay::round(&bench, options.events, &mut report).await?;
+        }
+        if options.what == What::Lag {
+            step("lag");
+            lag::round(&bench, options.rate, &mut report).await?;
+        }
+        if options.what == What::Backlog {
+            step("backlog");
+            lag::backlog(&bench, options.events, &mut report).await?;
         }
         if options.what == What::Oracle {
             step("oracle");

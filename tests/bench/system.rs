@@ -114,7 +114,7 @@ impl System {
                 .fetch_one(&mut admin)
                 .await?;
             let answer = http.get(&monitor).send().await?.bytes().await?;
-            if !unpublished && unconsumed(&serde_json::from_slice(&answer)?) == 0 {
+            if !unpublished && harness::unconsumed(&serde_json::from_slice(&answer)?) == 0 {
                 return Ok(());
             }
             if Instant::now() > deadline {
@@ -134,27 +134,4 @@ impl System {
         fs::remove_dir_all(&self.dir)
             .with_context(|| format!("cannot remove {}", self.dir.display()))
     }
-}
-
-/// Messages that a consumer has not acknowledged, as the server's monitoring endpoint tells.
-fn unconsumed(jsz: &serde_json::Value) -> u64 {
-    fn each<'a>(
-        value: &'a serde_json::Value,
-        list: &str,
-    ) -> impl Iterator<Item = &'a serde_json::Value> {
-        value
-            .get(list)
-            .and_then(serde_json::Value::as_array)
-            .into_iter()
-            .flatten()
-    }
-    let count =
-        |consumer: &serde_json::Value, name| consumer.get(name).and_then(serde_json::Value::as_u64);
-    each(jsz, "account_details")
-        .flat_map(|account| each(account, "stream_detail"))
-        .flat_map(|stream| each(stream, "consumer_detail"))
-        .filter_map(|consumer| {
-            Some(count(consumer, "num_pending")? + count(consumer, "num_ack_pending")?)
-        })
-        .sum()
 }

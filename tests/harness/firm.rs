@@ -9,6 +9,7 @@ use proto::projects::v1 as projects;
 use proto::tenants::v1 as tenants;
 use proto::time_entries::v1 as time_entries;
 use tonic::Code;
+use tonic::transport::Channel;
 
 use crate::{Caller, eventually};
 
@@ -40,6 +41,11 @@ fn request_id() -> String {
 impl Firm {
     /// Creates a tenant and waits until the services know it.
     pub async fn new(name: &str) -> Self {
+        Self::over(Caller::operator().channel(), name).await
+    }
+
+    /// As [`Firm::new`], at the services that answer on `channel`.
+    pub async fn over(channel: Channel, name: &str) -> Self {
         let tenant = tenants::Tenant {
             slug: unique(&name.to_lowercase()),
             display_name: name.to_owned(),
@@ -52,6 +58,7 @@ impl Firm {
             request_id: request_id(),
         };
         let created = Caller::operator()
+            .over(channel.clone())
             .tenants()
             .create_tenant(request)
             .await
@@ -60,7 +67,7 @@ impl Firm {
         let id = TenantId::parse_strict(&id).expect("a tenant id");
         let firm = Self {
             id,
-            admin: Caller::user(id, "admin", &["admin"]),
+            admin: Caller::user(id, "admin", &["admin"]).over(channel),
         };
         firm.is_let_in().await;
         firm
@@ -228,5 +235,21 @@ impl Firm {
             .await
             .expect("the time entry is created");
         created.into_inner().time_entry.expect("the time entry")
+    }
+
+    /// Assigns and unassigns a consultant, and records an hour at six and deletes it: what is deleted stays known.
+    pub async fn deletes_some(&self, project: &str, consultant: &str) {
+        let request = projects::UnassignConsultantRequest {
+            assignment_id: self.assigns(project, consultant).await.id,
+            ..Default::default()
+        };
+        let unassigned = self.projects().unassign_consultant(request).await;
+        unassigned.expect("the assignment is removed");
+        let request = time_entries::DeleteTimeEntryRequest {
+            time_entry_id: self.logs_hour(project, consultant, 6).await.id,
+            ..Default::default()
+        };
+        let deleted = self.time_entries().delete_time_entry(request).await;
+        deleted.expect("the time entry is deleted");
     }
 }

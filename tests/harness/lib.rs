@@ -11,6 +11,7 @@
 )]
 
 mod alertmanager;
+mod backlog;
 mod callers;
 mod firm;
 mod host;
@@ -35,11 +36,12 @@ use kit::host::Host;
 use kit::settings::{ListenSettings, Settings};
 
 pub use alertmanager::Alertmanager;
+pub use backlog::unconsumed;
 pub use callers::{Caller, channel_from, token_with, workload_token_of};
 pub use firm::Firm;
 pub use host::{host, host_with, own_source, settings};
 pub use issuer::{Answer, JwksServer};
-pub use probe::{Probe, probe};
+pub use probe::{Probe, RawMessages, probe};
 pub use refusals::refusals_of;
 pub use replica::Replica;
 pub use wait::{eventually, within};

@@ -49,7 +49,7 @@ pub async fn probe(caller: &Caller, method: &str, message: Vec<u8>) -> Probe {
     let path = format!("/{method}").parse().expect("a method's path");
     let mut request = Request::new(tokio_stream::once(message));
     *request.metadata_mut() = caller.metadata().clone();
-    match client.streaming(request, path, Bytes).await {
+    match client.streaming(request, path, RawMessages).await {
         Ok(response) => {
             let headers = response.metadata().clone().into_headers();
             let mut stream = response.into_inner();
@@ -95,9 +95,9 @@ fn visible(headers: &HeaderMap) -> Vec<(String, String)> {
 
 /// Messages as bytes, whatever they mean.
 #[derive(Clone, Copy, Debug)]
-struct Bytes;
+pub struct RawMessages;
 
-impl Codec for Bytes {
+impl Codec for RawMessages {
     type Encode = Vec<u8>;
     type Decode = Vec<u8>;
     type Encoder = Self;
@@ -110,7 +110,7 @@ impl Codec for Bytes {
     }
 }
 
-impl Encoder for Bytes {
+impl Encoder for RawMessages {
     type Item = Vec<u8>;
     type Error = Status;
     fn encode(&mut self, item: Vec<u8>, target: &mut EncodeBuf<'_>) -> Result<(), Status> {
@@ -119,7 +119,7 @@ impl Encoder for Bytes {
     }
 }
 
-impl Decoder for Bytes {
+impl Decoder for RawMessages {
     type Item = Vec<u8>;
     type Error = Status;
     fn decode(&mut self, source: &mut DecodeBuf<'_>) -> Result<Option<Vec<u8>>, Status> {

@@ -13,7 +13,7 @@ use std::fs::File;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
 use aws_lc_rs::digest::{SHA256, digest};
@@ -164,6 +164,9 @@ async fn run_all(
     Ok(report)
 }
 
+/// The tests of all mutants together may take as long as those of so many.
+const ALL_TOGETHER: u32 = 10;
+
 /// The built copy, in which mutants are tried.
 struct Bench<'a> {
     tree: &'a Path,
@@ -201,11 +204,14 @@ impl<'a> Bench<'a> {
         };
         say(&format!("built in {} s", started.elapsed().as_secs()));
         let started = Instant::now();
+        let limit = bench.workshop.limit * ALL_TOGETHER;
         for (program, filters) in &asked {
-            let mut ran = bench.run(program, filters, "", "no-mutant").await?;
+            let mut ran = bench.run(program, filters, "", "no-mutant", limit).await?;
             if ran.has_names() {
                 let again: Vec<&str> = ran.failed.iter().map(String::as_str).collect();
-                ran = bench.run(program, &again, "", "no-mutant-again").await?;
+                ran = bench
+                    .run(program, &again, "", "no-mutant-again", limit)
+                    .await?;
             }
             ensure!(
                 ran.refused.is_none() && !ran.timed_out && !ran.broken,
@@ -230,9 +236,10 @@ impl<'a> Bench<'a> {
         filters: &[&str],
         switches: &str,
         log: &str,
+        limit: Duration,
     ) -> anyhow::Result<Ran> {
         let path = self.programs.get(program).context("it was built")?;
-        self.workshop.run(path, filters, switches, log).await
+        self.workshop.run(path, filters, switches, log, limit).await
     }
 
     async fn judge(&self, mutant: &Mutant) -> anyhow::Result<(Outcome, Vec<String>)> {
@@ -247,14 +254,17 @@ impl<'a> Bench<'a> {
         }
         let _altered = Altered::write(&self.workshop.tree, &mutant.texts(self.tree)?)?;
         let switches = mutant.switches();
+        let limit = self.workshop.limit;
         let mut failed = Vec::new();
         for (program, filters) in by_program(mutant.filters()) {
-            let mut ran = self.run(program, &filters, &switches, &mutant.name).await?;
+            let mut ran = self
+                .run(program, &filters, &switches, &mutant.name, limit)
+                .await?;
             if ran.has_names() {
                 // Under load a test may fail by itself: it counts when it fails again.
                 let names: Vec<&str> = ran.failed.iter().map(String::as_str).collect();
                 let log = format!("{}-again", mutant.name);
-                ran = self.run(program, &names, &switches, &log).await?;
+                ran = self.run(program, &names, &switches, &log, limit).await?;
             }
             if ran.timed_out {
                 return Ok((Outcome::TimedOut, ran.failed));

@@ -27,8 +27,8 @@ pub(crate) struct Workshop {
     pub(crate) logs: PathBuf,
     /// The file that says which mutant the copy is.
     pub(crate) switches: PathBuf,
-    /// How long one run of tests may take.
-    limit: Duration,
+    /// How long the tests of one mutant may take.
+    pub(crate) limit: Duration,
 }
 
 /// What became of some tests.
@@ -146,13 +146,14 @@ impl Workshop {
         Ok(names.map(str::to_owned).collect())
     }
 
-    /// Runs the tests whose names contain a filter, as the mutant that the switches choose.
+    /// Runs the tests whose names contain a filter, within the limit, as the mutant that the switches choose.
     pub(crate) async fn run(
         &self,
         program: &Path,
         filters: &[&str],
         switches: &str,
         log: &str,
+        limit: Duration,
     ) -> anyhow::Result<Ran> {
         std::fs::write(&self.switches, switches).context("cannot choose the mutant")?;
         let path = self.log(log);
@@ -167,7 +168,7 @@ impl Workshop {
             .spawn()?;
         let group = child.id().map(|id| format!("-{id}"));
         let ended = tokio::select! {
-            ended = tokio::time::timeout(self.limit, child.wait()) => ended,
+            ended = tokio::time::timeout(limit, child.wait()) => ended,
             interrupted = tokio::signal::ctrl_c() => {
                 end(group.as_deref()).await?;
                 return interrupted.map_err(Into::into).and_then(|()| bail!("interrupted"));

@@ -189,6 +189,8 @@ async fn the_tables_of_the_kit_raise_nothing() -> anyhow::Result<()> {
         subscriptions: &[],
         exempt_roles: &[],
         exemptions: &[],
+        aggregates: &[],
+        copies: &[],
     };
     let passwords = harness::temporary_folder()?;
     for role in ["owner", "app", "relay"] {

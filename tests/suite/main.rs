@@ -21,6 +21,7 @@ mod isolation;
 mod pool;
 mod projects;
 mod readiness;
+mod reconcile;
 mod tidy;
 mod time_entries;
 mod transport;

@@ -149,6 +149,37 @@ fn every_service_is_one_crate_that_takes_versions_and_lints_from_the_workspace()
 }
 
 #[test]
+fn no_product_stops_at_the_moments_of_the_fault_suite() -> anyhow::Result<()> {
+    let mut files = sources()?;
+    for path in ["Cargo.toml", "deploy/Dockerfile"] {
+        files.push(source(
+            path,
+            &std::fs::read_to_string(repository().join(path))?,
+        ));
+    }
+    ensure!(
+        files
+            .iter()
+            .any(|file| file.text.contains("\nfailpoints = []"))
+    );
+    assert_none(&rules::failpoints(&files));
+
+    let on = |path: &str, text: &str| rules::failpoints(&[source(path, text)]).len();
+    let manifest = "services/catalyst/Cargo.toml";
+    assert_eq!(
+        on(manifest, "catalyst-kit = { features = [\"failpoints\"] }"),
+        1
+    );
+    assert_eq!(on(manifest, "default = [\"catalyst-kit/failpoints\"]"), 1);
+    assert_eq!(
+        on("deploy/Dockerfile", "cargo build --release --workspace"),
+        1
+    );
+    assert_eq!(on("tests/Cargo.toml", "features = [\"failpoints\"]"), 0);
+    Ok(())
+}
+
+#[test]
 fn every_crate_comes_from_the_registry() -> anyhow::Result<()> {
     let lock = std::fs::read_to_string(repository().join("Cargo.lock"))?;
     ensure!(

@@ -35,6 +35,7 @@ mod error;
 
 use std::sync::Arc;
 
+use kit::aggregate::Aggregate;
 use kit::db::ExemptDb;
 use kit::events::Stream;
 use kit::host::{App, Definition, Exemption, StartError};
@@ -56,8 +57,10 @@ pub use crate::settings::Settings;
 use crate::subscribers::{OnDomainEvents, OnSecurityEvents};
 use crate::sweeper::Sweeper;
 
+pub use crate::store::history;
+
 /// The role that one tenant's context does not bound.
-const OPERATOR: &str = "audit_operator";
+pub const OPERATOR: &str = "audit_operator";
 /// Its connections: the promoter's, the sweeper's, the checkpointer's, those of deliveries and of operators' reads.
 const OPERATOR_CONNECTIONS: u32 = 6;
 /// Exports that one process runs side by side.
@@ -173,6 +176,12 @@ pub const DEFINITION: Definition = Definition {
             reason: "counts that can no longer reach a threshold are removed in all tenants",
         },
     ],
+    aggregates: &[Aggregate {
+        table: "alert",
+        // Rows are counted into without an event; those are two: raised, acknowledged.
+        version: "case state when 'acknowledged' then 2 else 1 end",
+    }],
+    copies: &[],
 };
 
 /// What a file of alert rules says, with the sinks that the settings name beside its own; no secret is read.
@@ -192,15 +201,7 @@ pub async fn build(
     checkpoints: &CheckpointSettings,
     kit: Kit,
 ) -> Result<App, StartError> {
-    for (variable, url) in [
-        ("CATALYST_ALERT_WEBHOOK_URL", &settings.alert_webhook_url),
-        ("CATALYST_ALERTMANAGER_URL", &settings.alertmanager_url),
-    ] {
-        if let Some(url) = url {
-            kit.wire.plaintext.check_url(variable, url)?;
-        }
-    }
-    let rulebook = Rulebook::open(settings)?;
+    let rulebook = Rulebook::open(settings, kit.wire.plaintext)?;
     let rules = rulebook.listen();
     let limits = settings.flood_limits();
     let recorder = Recorder::new(rules.clone(), limits);

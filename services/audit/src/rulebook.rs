@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use kit::settings::SettingsError;
 use kit::tasks::Tasks;
+use kit::wire::Plaintext;
 use opentelemetry::global;
 use opentelemetry::metrics::Gauge;
 use tokio::sync::watch;
@@ -40,13 +41,14 @@ pub(crate) struct Current {
 pub(crate) struct Rulebook {
     file: Option<PathBuf>,
     of_settings: Vec<SinkSpec>,
+    plaintext: Plaintext,
     text: String,
     current: watch::Sender<Arc<Current>>,
 }
 
 impl Rulebook {
     /// Reads what the settings name.
-    pub(crate) fn open(settings: &Settings) -> Result<Self, SettingsError> {
+    pub(crate) fn open(settings: &Settings, plaintext: Plaintext) -> Result<Self, SettingsError> {
         let of_settings = of_settings(settings)?;
         let text = match &settings.alert_rules {
             None => DEFAULT.to_owned(),
@@ -54,11 +56,12 @@ impl Rulebook {
                 std::fs::read_to_string(file).map_err(|error| unreadable(file, &error))?
             }
         };
-        let current = open_all(&text, &of_settings)?;
+        let current = open_all(&text, &of_settings, plaintext)?;
         REJECTED.record(0, &[]);
         Ok(Self {
             file: settings.alert_rules.clone(),
             of_settings,
+            plaintext,
             text,
             current: watch::channel(Arc::new(current)).0,
         })
@@ -80,7 +83,8 @@ impl Rulebook {
             let read = tokio::fs::read_to_string(&file).await;
             let outcome = match read {
                 Ok(text) if text == self.text => Ok(None),
-                Ok(text) => open_all(&text, &self.of_settings).map(|current| Some((text, current))),
+                Ok(text) => open_all(&text, &self.of_settings, self.plaintext)
+                    .map(|current| Some((text, current))),
                 Err(error) => Err(unreadable(&file, &error)),
             };
             match outcome {
@@ -117,7 +121,11 @@ fn unreadable(file: &std::path::Path, error: &std::io::Error) -> SettingsError {
     )
 }
 
-fn open_all(text: &str, of_settings: &[SinkSpec]) -> Result<Current, SettingsError> {
+fn open_all(
+    text: &str,
+    of_settings: &[SinkSpec],
+    plaintext: Plaintext,
+) -> Result<Current, SettingsError> {
     let rules = parse(text, of_settings).map_err(|problems| {
         SettingsError::new(
             "CATALYST_ALERT_RULES",
@@ -126,7 +134,7 @@ fn open_all(text: &str, of_settings: &[SinkSpec]) -> Result<Current, SettingsErr
     })?;
     let sinks = rules.sinks.iter().map(|spec| {
         let from_file = !of_settings.contains(spec);
-        Sink::open(spec, from_file).map(Arc::new)
+        Sink::open(spec, from_file, plaintext).map(Arc::new)
     });
     let sinks = sinks.collect::<Result<Vec<_>, _>>()?;
     Ok(Current { rules, sinks })

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use kit::settings::{SettingsError, read_secret};
+use kit::wire::Plaintext;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -86,7 +87,11 @@ pub(crate) fn of_settings(settings: &Settings) -> Result<Vec<SinkSpec>, Settings
 
 impl Sink {
     /// Reads the secret and checks the URL. The variable of an error is the one that names the sink.
-    pub(crate) fn open(spec: &SinkSpec, from_file: bool) -> Result<Self, SettingsError> {
+    pub(crate) fn open(
+        spec: &SinkSpec,
+        from_file: bool,
+        plaintext: Plaintext,
+    ) -> Result<Self, SettingsError> {
         let variable = |of_setting| {
             if from_file {
                 "CATALYST_ALERT_RULES"
@@ -113,6 +118,12 @@ impl Sink {
         if !matches!(url.scheme(), "http" | "https") {
             return Err(not_usable());
         }
+        // The path may hold a secret and is not told.
+        let origin = url.origin().ascii_serialization();
+        let placed = |error: SettingsError| {
+            SettingsError::new(error.variable, format!("{place}{}", error.problem))
+        };
+        plaintext.check_url(url_variable, &origin).map_err(placed)?;
         // A redirect is no acceptance, and the environment does not say where alerts go.
         let http = reqwest::Client::builder()
             .no_proxy()
@@ -121,9 +132,7 @@ impl Sink {
             .build()
             .map_err(|error| SettingsError::new(url_variable, error.to_string()))?;
         let secret = |file: &Path| {
-            read_secret(variable("CATALYST_ALERT_WEBHOOK_SECRET_FILE"), file).map_err(|error| {
-                SettingsError::new(error.variable, format!("{place}{}", error.problem))
-            })
+            read_secret(variable("CATALYST_ALERT_WEBHOOK_SECRET_FILE"), file).map_err(placed)
         };
         let receiver = match &spec.kind {
             SinkKind::Webhook { secret_file } => {
@@ -224,7 +233,7 @@ mod tests {
             },
             names_offender: false,
         };
-        let error = Sink::open(&spec, true).unwrap_err();
+        let error = Sink::open(&spec, true, Plaintext::default()).unwrap_err();
         assert_eq!(error.variable, "CATALYST_ALERT_RULES");
         assert!(
             error
@@ -233,7 +242,33 @@ mod tests {
             "{}",
             error.problem
         );
-        let error = Sink::open(&spec, false).unwrap_err();
+        let error = Sink::open(&spec, false, Plaintext::default()).unwrap_err();
         assert_eq!(error.variable, "CATALYST_ALERT_WEBHOOK_SECRET_FILE");
+    }
+
+    #[test]
+    fn a_sink_beyond_this_machine_is_not_told_in_plaintext_wherever_it_is_named() {
+        let spec = |url: &str| SinkSpec {
+            name: "oncall".to_owned(),
+            url: url.to_owned(),
+            kind: SinkKind::Alertmanager { token_file: None },
+            names_offender: false,
+        };
+        let far = spec("http://alerts.example:9093/secret");
+        for (from_file, variable) in [
+            (true, "CATALYST_ALERT_RULES"),
+            (false, "CATALYST_ALERTMANAGER_URL"),
+        ] {
+            let error = Sink::open(&far, from_file, Plaintext::default()).unwrap_err();
+            assert_eq!(error.variable, variable);
+            assert!(error.problem.contains("write https://"), "{error}");
+            assert!(!error.problem.contains("secret"), "{error}");
+        }
+        let allowed = Plaintext {
+            allow_plaintext: true,
+        };
+        assert!(Sink::open(&far, true, allowed).is_ok());
+        let near = spec("http://127.0.0.1:9093");
+        assert!(Sink::open(&near, true, Plaintext::default()).is_ok());
     }
 }

@@ -15,7 +15,7 @@ use kit::wire::Plaintext;
 use crate::client::{self, ClientOptions};
 use crate::keys::Keys;
 use crate::stack::identity::Identities;
-use crate::{deployment, doctor, import, serve, services, up};
+use crate::{deployment, doctor, import, reconcile, serve, services, up};
 
 /// Bad usage or a bad setting (`EX_USAGE`).
 pub const EXIT_USAGE: u8 = 64;
@@ -244,8 +244,11 @@ fn exit_code(error: &anyhow::Error) -> u8 {
                 | StartError::Directory { .. } => EXIT_UNAVAILABLE,
             };
         }
-        if cause.is::<client::audit_trail::Tampered>() {
+        if cause.is::<client::audit_trail::Tampered>() || cause.is::<reconcile::Departed>() {
             return EXIT_CONFIG;
+        }
+        if matches!(cause.downcast_ref(), Some(kit::Error::Unavailable { .. })) {
+            return EXIT_UNAVAILABLE;
         }
         if let Some(unsound) = cause.downcast_ref::<doctor::Unsound>() {
             return unsound.exit_code();

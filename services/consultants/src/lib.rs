@@ -10,6 +10,7 @@ pub mod permissions;
 mod grpc;
 mod error;
 
+use kit::aggregate::Aggregate;
 use kit::host::{App, Definition, StartError};
 use kit::kit::Kit;
 use proto::consultants::v1::consultant_lookup_service_server::ConsultantLookupServiceServer;
@@ -39,6 +40,11 @@ pub const DEFINITION: Definition = Definition {
     subscriptions: &[],
     exempt_roles: &[],
     exemptions: &[],
+    aggregates: &[Aggregate {
+        table: "consultant",
+        version: "version",
+    }],
+    copies: &[],
 };
 
 /// Wires the service.

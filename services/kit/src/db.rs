@@ -16,6 +16,7 @@ use sqlx::{AssertSqlSafe, FromRow};
 use crate::Error;
 use crate::ctx::Ctx;
 use crate::events::Emitted;
+use crate::failpoint;
 use crate::ids::TenantId;
 use crate::once::Claim;
 use crate::outbox::{OutboxSql, Wake};
@@ -269,6 +270,7 @@ impl Tx {
         let wakes = !emitted.is_empty();
         if wakes {
             sql.insert(&mut self.session, self.tenant, &emitted).await?;
+            failpoint::reach("before_commit").await;
         }
         if self.claim.take().is_some_and(|claim| !claim.is_answered()) {
             return Err(Error::internal(
@@ -277,6 +279,7 @@ impl Tx {
         }
         self.session.commit().await?;
         if wakes {
+            failpoint::reach("after_commit").await;
             self.db.wake.wake();
         }
         Ok(())

@@ -55,15 +55,20 @@ impl Stream {
 /// None for a type name that is no event of the contract.
 pub fn subject(stream: Stream, root: &str, tenant: TenantId, type_name: &str) -> Option<String> {
     let (noun, event) = tokens(type_name)?;
-    let tenant = if tenant == TenantId::NONE {
-        "none".to_owned()
-    } else {
-        tenant.to_string()
-    };
+    let tenant = tenant_token(tenant);
     Some(match stream {
         Stream::Domain => format!("{root}.{tenant}.{noun}.{event}"),
         Stream::Security => format!("{root}.{tenant}.{event}"),
     })
+}
+
+/// A tenant as subjects name it.
+pub fn tenant_token(tenant: TenantId) -> String {
+    if tenant == TenantId::NONE {
+        "none".to_owned()
+    } else {
+        tenant.to_string()
+    }
 }
 
 /// `catalyst.projects.v1.ProjectCreated` gives `projects` and `project_created`.

@@ -18,6 +18,7 @@ use tower::Layer;
 
 use crate::abuse::Reports;
 use crate::admin;
+use crate::aggregate::Aggregate;
 use crate::attest;
 use crate::bus::{self, Bus, BusError};
 use crate::connections::Connections;
@@ -68,6 +69,10 @@ pub struct Definition {
     pub exempt_roles: &'static [&'static str],
     /// Policies that one tenant's context does not bound, besides the relay's.
     pub exemptions: &'static [Exemption],
+    /// The tables of the aggregates whose events it emits.
+    pub aggregates: &'static [Aggregate],
+    /// Tables that count the versions of other services' aggregates.
+    pub copies: &'static [&'static str],
 }
 
 /// A table that a role may reach across tenants, and why.

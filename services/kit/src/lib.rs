@@ -24,9 +24,11 @@ pub mod page;
 pub mod fields;
 pub mod change;
 pub mod money;
+pub mod aggregate;
 
 pub mod events;
 pub mod outbox;
+pub mod again;
 mod pressure;
 mod relay;
 pub mod subscriber;
@@ -52,6 +54,7 @@ pub mod migrate;
 pub mod attest;
 pub mod settings;
 pub mod tasks;
+mod failpoint;
 pub mod telemetry;
 
 pub use ctx::Ctx;

@@ -49,6 +49,11 @@ const KIT: &[(i64, &str, &str)] = &[
     (3, "inbox", include_str!("../migrations/0003_inbox.sql")),
     (4, "request", include_str!("../migrations/0004_request.sql")),
     (
+        5,
+        "tombstone",
+        include_str!("../migrations/0005_tombstone.sql"),
+    ),
+    (
         6,
         "fair_outbox",
         include_str!("../migrations/0006_fair_outbox.sql"),

@@ -31,6 +31,8 @@ impl Wake {
 pub(crate) struct OutboxSql {
     schema: &'static str,
     insert_outbox: Arc<str>,
+    pub(crate) insert_again: Arc<str>,
+    pub(crate) bury: Arc<str>,
     pub(crate) record_security: Arc<str>,
     pub(crate) claim_request: Arc<str>,
     pub(crate) read_request: Arc<str>,
@@ -51,6 +53,22 @@ impl OutboxSql {
                  order by n"
             )
             .into(),
+            // No conflict target: that would take the right to read the outbox, which serving roles do not have.
+            insert_again: format!(
+                "insert into {schema}.outbox \
+                 (tenant_id, seq, event_id, type, aggregate_id, version, occurred_at, actor_kind, actor_id, traceparent, \
+                  body) \
+                 overriding system value \
+                 select $1, seq, event_id, type, aggregate_id, version, occurred_at, actor_kind, actor_id, traceparent, body \
+                 from unnest($2::bigint[], $3::uuid[], $4::text[], $5::uuid[], $6::bigint[], $7::timestamptz[], \
+                             $8::text[], $9::text[], $10::text[], $11::bytea[]) \
+                      as e (seq, event_id, type, aggregate_id, version, occurred_at, actor_kind, actor_id, traceparent, \
+                            body) \
+                 on conflict do nothing"
+            )
+            .into(),
+            bury: format!("insert into {schema}.tombstone (tenant_id, id, version) values ($1, $2, $3)")
+                .into(),
             record_security: format!(
                 "select {schema}.record_security_events($1, $2, $3, $4, $5, $6, $7, $8, $9)"
             )

@@ -24,6 +24,7 @@ use crate::bus::Bus;
 use crate::ctx::Clock;
 use crate::db::ExemptDb;
 use crate::events::{self, Stream};
+use crate::failpoint;
 use crate::host::Definition;
 use crate::outbox::Wake;
 use crate::pressure::{Pressure, Watch};
@@ -165,6 +166,7 @@ impl Relay {
     async fn haul(&self, epoch: i64, mut batch: Batch) -> Result<Round, Error> {
         let mut acknowledged = Batch::default();
         while !batch.rows.is_empty() && !self.tasks.is_stopping() {
+            failpoint::reach("before_publish").await;
             let spans = publish_spans(&batch.rows);
             let (published, next) = tokio::join!(
                 self.publish(&batch.rows),
@@ -172,6 +174,7 @@ impl Relay {
             );
             published?;
             drop(spans);
+            failpoint::reach("after_ack").await;
             METRICS.relay_lag.record(batch.age(), self.watch.labels());
             acknowledged = batch;
             let Some(next) = next? else {
@@ -275,9 +278,8 @@ impl Relay {
         }
         for row in rows {
             let (subject, headers) = self.message(row)?;
-            let answer = self
-                .bus
-                .request(subject, headers, row.body.clone())
+            let sent = self.bus.request(subject, headers, row.body.clone());
+            let answer = failpoint::begun("after_publish", sent)
                 .await
                 .map_err(unavailable)?;
             if let Some(refusal) = answer.error {
@@ -313,9 +315,8 @@ impl Relay {
                 continue;
             }
             events::put(&mut headers, "Nats-Batch-Commit", "1");
-            let answer = self
-                .bus
-                .request(subject, headers, body)
+            let sent = self.bus.request(subject, headers, body);
+            let answer = failpoint::begun("after_publish", sent)
                 .await
                 .map_err(unavailable)?;
             if let Some(refusal) = answer.error {

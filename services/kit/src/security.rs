@@ -24,6 +24,7 @@ use crate::Error;
 use crate::ctx::{Actor, Clock};
 use crate::db::{Db, schema_sql};
 use crate::events::Emitted;
+use crate::failpoint;
 use crate::fields;
 use crate::ids::TenantId;
 use crate::outbox::{Columns, OutboxSql, Wake};
@@ -315,6 +316,7 @@ async fn write_group(db: &Db, sql: &OutboxSql, group: &[Entry]) -> Result<(), Er
     let mut session = db.reader().await?;
     let columns = Columns::of(&group.iter().map(|entry| &entry.event));
     let tenants: Vec<uuid::Uuid> = group.iter().map(|entry| entry.tenant.uuid()).collect();
+    failpoint::reach("before_security_commit").await;
     sqlx::query(schema_sql(&sql.record_security))
         .bind(tenants)
         .bind(columns.ids)

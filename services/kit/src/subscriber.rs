@@ -28,6 +28,7 @@ use crate::ctx::{Actor, Clock, Ctx};
 use crate::db::{Db, Tx};
 use crate::error::{ServiceError, chain};
 use crate::events::{Distrust, Event, Stream};
+use crate::failpoint;
 use crate::ids::TenantId;
 use crate::security::SecurityLog;
 use crate::tasks::Tasks;
@@ -233,6 +234,7 @@ impl Consuming {
     }
 
     async fn handle_group(&self, tenant: TenantId, group: Vec<Delivery>) {
+        failpoint::reach("event_received").await;
         let begun = Instant::now();
         let mut pause = BREATH;
         let failure = loop {
@@ -350,12 +352,13 @@ impl Consuming {
         let Some((last, rest)) = group.split_last() else {
             return;
         };
+        failpoint::reach("event_applied").await;
         for delivery in rest {
             if let Err(error) = delivery.message.ack().await {
                 tracing::debug!(consumer = self.subscription.durable, error = %error, "an acknowledgement was not sent; the event comes again and changes nothing");
             }
         }
-        if let Err(error) = last.message.double_ack().await {
+        if let Err(error) = failpoint::begun("ack_sent", last.message.double_ack()).await {
             tracing::debug!(consumer = self.subscription.durable, error = %error, "an acknowledgement was not confirmed; the event comes again and changes nothing");
         }
     }

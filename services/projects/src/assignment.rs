@@ -74,4 +74,11 @@ impl Assignment {
             updated_at: now,
         }
     }
+
+    /// The removed assignment, whose event is the version after the last that was stored.
+    #[must_use]
+    pub fn removed(mut self) -> Self {
+        self.version += 1;
+        self
+    }
 }

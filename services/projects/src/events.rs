@@ -79,14 +79,13 @@ pub(crate) fn consultant_assigned(ctx: &Ctx, assignment: &Assignment) -> Emitted
     Emitted::new(ctx, assignment.id.uuid(), assignment.version, &event)
 }
 
-/// The removal is the version after the last that was stored.
 pub(crate) fn consultant_unassigned(ctx: &Ctx, removed: &Assignment) -> Emitted {
     let event = pb::ConsultantUnassigned {
         assignment_id: removed.id.to_string(),
         project_id: removed.plan.project_id.to_string(),
         consultant_id: removed.plan.consultant_id.to_string(),
     };
-    Emitted::new(ctx, removed.id.uuid(), removed.version + 1, &event)
+    Emitted::new(ctx, removed.id.uuid(), removed.version, &event)
 }
 
 /// The state on the wire.

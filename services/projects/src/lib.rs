@@ -23,6 +23,7 @@ mod error;
 
 use std::sync::Arc;
 
+use kit::aggregate::Aggregate;
 use kit::events::Stream;
 use kit::host::{App, Definition, StartError};
 use kit::kit::Kit;
@@ -79,6 +80,21 @@ pub const DEFINITION: Definition = Definition {
     }],
     exempt_roles: &[],
     exemptions: &[],
+    aggregates: &[
+        Aggregate {
+            table: "client",
+            version: "version",
+        },
+        Aggregate {
+            table: "project",
+            version: "version",
+        },
+        Aggregate {
+            table: "assignment",
+            version: "version",
+        },
+    ],
+    copies: &["consultant"],
 };
 
 /// What only this service is told.

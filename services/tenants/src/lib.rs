@@ -19,11 +19,14 @@ pub mod tenant;
 
 use std::sync::Arc;
 
+use kit::aggregate::Aggregate;
 use kit::events::Stream;
 use kit::host::{App, Definition, StartError};
 use kit::kit::Kit;
 use kit::subscriber::{Subscriber, Subscription};
 use proto::tenants::v1::tenant_service_server::TenantServiceServer;
+
+pub use crate::store::firms;
 
 /// The durable that feeds the tenant directory.
 const DURABLE: &str = "tenants";
@@ -46,6 +49,11 @@ pub const DEFINITION: Definition = Definition {
     }],
     exempt_roles: &[],
     exemptions: &[],
+    aggregates: &[Aggregate {
+        table: "tenant",
+        version: "version",
+    }],
+    copies: &[],
 };
 
 /// Wires the service.

@@ -1,9 +1,10 @@
 //! Rows of tenants. Every statement names the tenant that owns them, the platform; decides nothing.
 
-use kit::Tx;
 use kit::money::Currency;
+use kit::{TenantId, Tx};
 use sqlx::FromRow;
 use time::OffsetDateTime;
+use uuid::Uuid;
 
 use crate::error::Error;
 use crate::tenant::{FirmId, Profile, Tenant};
@@ -117,6 +118,17 @@ pub(crate) async fn list(
     };
     let rows: Vec<Row> = query.fetch_all(&mut **tx).await?;
     Ok(rows.into_iter().map(Tenant::from).collect())
+}
+
+/// Every firm with its slug, for whoever acts as the platform: hundreds, so all at once.
+pub async fn firms(tx: &mut Tx) -> Result<Vec<(TenantId, String)>, kit::Error> {
+    let rows: Vec<(Uuid, String)> =
+        sqlx::query_as("select id, slug from tenants.tenant where tenant_id = $1 order by id")
+            .bind(tx.tenant().uuid())
+            .fetch_all(&mut **tx)
+            .await?;
+    let firms = rows.into_iter();
+    Ok(firms.map(|(id, slug)| (TenantId::new(id), slug)).collect())
 }
 
 /// Writes what a verb may change: the state.

@@ -24,6 +24,7 @@ mod error;
 
 use std::sync::Arc;
 
+use kit::aggregate::Aggregate;
 use kit::events::Stream;
 use kit::host::{App, Definition, StartError};
 use kit::kit::Kit;
@@ -66,6 +67,11 @@ pub const DEFINITION: Definition = Definition {
     }],
     exempt_roles: &[],
     exemptions: &[],
+    aggregates: &[Aggregate {
+        table: "time_entry",
+        version: "version",
+    }],
+    copies: &["project", "consultant"],
 };
 
 /// Where the owners of what an entry names are asked.

@@ -4,7 +4,7 @@ mod doctor;
 mod alert_rules;
 mod import;
 mod metrics;
-mod own_database;
+pub(crate) mod own_database;
 mod permissions;
 pub(crate) mod program;
 mod refusals;

@@ -7,16 +7,16 @@ use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection as _};
 
 /// A database of its own in the test server.
-pub(super) struct OwnDatabase {
-    pub(super) name: String,
-    admin_url: String,
+pub(crate) struct OwnDatabase {
+    pub(crate) name: String,
+    pub(crate) admin_url: String,
     /// Without a user.
-    pub(super) url: String,
+    pub(crate) url: String,
 }
 
 impl OwnDatabase {
     /// An empty one.
-    pub(super) async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let name = format!("doctor_{}", kit::ctx::Clock::system().new_uuid().simple());
         execute(
             &world().postgres_admin_url,
@@ -32,7 +32,7 @@ impl OwnDatabase {
     }
 
     /// One with the schemas of all services.
-    pub(super) async fn migrated() -> Self {
+    pub(crate) async fn migrated() -> Self {
         let copy = Self::new().await;
         let settings = kit::settings::DatabaseSettings {
             database_url: copy.url.clone(),
@@ -51,7 +51,7 @@ impl OwnDatabase {
     }
 
     /// As the administrator.
-    pub(super) async fn execute(&self, sql: &str) {
+    pub(crate) async fn execute(&self, sql: &str) {
         execute(&self.admin_url, sql).await;
         self.left_alone().await;
     }
@@ -73,7 +73,7 @@ impl OwnDatabase {
         admin.close().await.expect("closed");
     }
 
-    pub(super) async fn remove(self) {
+    pub(crate) async fn remove(self) {
         let drop = format!("drop database {} with (force)", self.name);
         execute(&world().postgres_admin_url, &drop).await;
     }

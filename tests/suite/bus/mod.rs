@@ -8,4 +8,5 @@ mod forged;
 mod lone;
 mod matrix;
 mod raw;
+mod rebuild;
 mod subscribers;

@@ -321,6 +321,7 @@ impl Fixture {
         let assignment = firm.assigns(&project.id, &consultant.id).await;
         let entry = firm.logs_hour(&project.id, &consultant.id, 8).await;
         let old_entry = firm.logs_hour(&project.id, &consultant.id, 10).await;
+        firm.deletes_some(&project.id, &leaver.id).await;
         let alert = Self::raise_alert(&firm).await;
         let request = proto::audit::v1::AcknowledgeAlertRequest {
             alert_id: alert.clone(),

@@ -7,6 +7,7 @@ mod database;
 mod identity;
 mod matrix;
 mod rpcs;
+mod repeats;
 mod subjects;
 mod signers;
 mod tables;

@@ -85,6 +85,24 @@ pub(super) fn own_versions(manifest: &Source) -> Vec<String> {
     findings
 }
 
+/// Where a product would be built with the moments at which the fault suite stops a task: manifests that turn them on,
+/// and builds of an image that would take in what the tests turn on.
+pub(super) fn failpoints(files: &[Source]) -> Vec<String> {
+    let mut findings = Vec::new();
+    for file in files {
+        let words: &[&str] = match file.path.as_str() {
+            "tests/Cargo.toml" => continue,
+            "deploy/Dockerfile" => &["--workspace", "--all-features", "failpoints"],
+            path if is(path, "toml") => &["failpoints\""],
+            _ => continue,
+        };
+        let lines = file.text.lines();
+        let found = lines.filter(|line| words.iter().any(|word| line.contains(word)));
+        findings.extend(found.map(|line| format!("{}: {}", file.path, line.trim())));
+    }
+    findings
+}
+
 /// Sources in a lock file other than the public registry.
 pub(super) fn foreign_origins(lock: &str) -> Vec<String> {
     lock.lines()

@@ -16,6 +16,10 @@ fn methods() -> Vec<String> {
         .collect()
 }
 
+/// Those that the process serves beside it.
+const HEALTH: [&str; 2] = ["grpc.health.v1.Health/Check", "grpc.health.v1.Health/Watch"];
+const REFLECTION: &str = "grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
+
 /// The code and the reason of the answer to this message.
 async fn answer(caller: &Caller, method: &str, message: Vec<u8>) -> (Code, String) {
     let answer = probe(caller, method, message).await;
@@ -28,11 +32,14 @@ async fn answer(caller: &Caller, method: &str, message: Vec<u8>) -> (Code, Strin
 #[tokio::test]
 async fn a_message_of_a_byte_above_the_limit_is_too_large_for_every_method() {
     let firm = Firm::new("Large").await;
-    for method in methods() {
+    for method in methods().into_iter().chain(HEALTH.map(str::to_owned)) {
         let large = vec![0; 4 * 1024 * 1024 + 1];
         let expected = (Code::ResourceExhausted, "MESSAGE_TOO_LARGE".to_owned());
         assert_eq!(answer(&firm, &method, large).await, expected, "{method}");
     }
+    // The library's reflection ends its stream in silence, whatever ended that of the requests.
+    let unanswered = probe(&firm, REFLECTION, vec![0; 4 * 1024 * 1024 + 1]).await;
+    assert_eq!(unanswered.body, None);
 }
 
 #[tokio::test]

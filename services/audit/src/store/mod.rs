@@ -7,5 +7,6 @@ pub(crate) mod heads;
 pub(crate) mod counters;
 pub(crate) mod deliveries;
 pub(crate) mod floods;
+pub mod history;
 pub(crate) mod log;
 pub(crate) mod records;

@@ -117,6 +117,11 @@ impl ClientOptions {
         self.data_dir.clone().map_or_else(stack::default_dir, Ok)
     }
 
+    /// The tenant as it was named: by slug, by id, or not at all.
+    pub(crate) fn named_tenant(&self) -> Option<&str> {
+        self.tenant.as_deref()
+    }
+
     /// A connection as a user of the tenant.
     pub(crate) async fn in_tenant(&self) -> anyhow::Result<Client> {
         let tenant = match (&self.tenant, &self.token) {

@@ -28,7 +28,9 @@ pub(crate) async fn unassign_consultant(
         return Err(Error::ProjectArchived);
     }
     store::assignment::delete(&mut tx, id).await?;
-    tx.emit(events::consultant_unassigned(ctx, &assignment));
+    let last = assignment.removed();
+    tx.bury(id.uuid(), last.version).await?;
+    tx.emit(events::consultant_unassigned(ctx, &last));
     tx.remember(ctx, &()).await?;
     tx.commit().await?;
     Ok(())

@@ -30,6 +30,7 @@ pub(crate) async fn delete_time_entry(
     check_etag(etag, entry.version)?;
     let last = entry.delete(&project, ctx.now())?;
     store::time_entry::delete(&mut tx, id).await?;
+    tx.bury(id.uuid(), last.version).await?;
     tx.emit(events::deleted(ctx, &last));
     tx.remember(ctx, &id).await?;
     tx.commit().await?;

@@ -1,0 +1,170 @@
+//! From a commit to the stream: projects created at a steady rate, and when a subscriber hears of each, also while
+//! another firm's events wait in great number.
+//!
+//! The rate does not wait for answers. A subscriber hears what the stream has stored and synced, so the time from the
+//! answer of a call, which follows its commit, to the event is an upper bound of the relay's delay.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, ensure};
+use async_nats::ConnectOptions;
+use futures::StreamExt as _;
+use kit::ctx::Clock;
+use kit::tasks::Tasks;
+use proto::projects::v1::project_service_client::ProjectServiceClient;
+use proto::projects::v1::{CreateProjectRequest, Project};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval, timeout};
+use tonic::Status;
+
+use crate::Bench;
+use crate::load::{Caller, Load};
+use crate::relay::{emptied, fill};
+use crate::report::{OURS, Report};
+
+const CREATED: &str = "catalyst.*.projects.project_created";
+const PERCENTILES: [(usize, &str); 3] = [(50, "p50"), (99, "p99"), (100, "max")];
+/// How long the last events may need.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// Calls at the rate for the time of a round, then waits for every event.
+pub(crate) async fn round(bench: &Bench<'_>, rate: u32, report: &mut Report) -> anyhow::Result<()> {
+    let mut arrivals = listen(bench).await?;
+    let callers = bench.callers.each(|caller| caller);
+    let (calls, lags) = create_at(rate, &callers, &mut arrivals, async {
+        tokio::time::sleep(bench.time).await;
+        Ok(())
+    })
+    .await?;
+    report.record("lag: creates/s", OURS, calls.per_second);
+    for (percent, name) in PERCENTILES {
+        let measure = format!("lag: create {name}, ms");
+        report.record(&measure, OURS, calls.percentile(percent));
+        let measure = format!("lag: answer to subscriber {name}, ms");
+        report.record(&measure, OURS, lags.percentile(percent));
+    }
+    bench.system.settle().await
+}
+
+/// The outbox of one firm is full while another's projects are created at ten a second.
+pub(crate) async fn backlog(
+    bench: &Bench<'_>,
+    events: u32,
+    report: &mut Report,
+) -> anyhow::Result<()> {
+    let mut arrivals = listen(bench).await?;
+    let mut admin = bench.system.admin().await?;
+    let whale = bench.firms.first().context("there is a firm")?;
+    let mut others = bench.callers.each(|caller| caller);
+    others.retain(|caller| caller.firm.tenant != whale.tenant);
+    fill(whale, events, &mut admin).await?;
+    let started = Instant::now();
+    let (_, lags) = create_at(10, &others, &mut arrivals, emptied(whale, &mut admin)).await?;
+    let measure = format!("backlog of {events}: emptied, events/s");
+    report.record(
+        &measure,
+        OURS,
+        f64::from(events) / started.elapsed().as_secs_f64(),
+    );
+    for (percent, name) in PERCENTILES {
+        let measure = format!("backlog of {events}: lag of others {name}, ms");
+        report.record(&measure, OURS, lags.percentile(percent));
+    }
+    bench.system.settle().await
+}
+
+type Arrivals = mpsc::UnboundedReceiver<(String, Instant)>;
+
+/// Which project's creation a subscriber hears of, and when.
+async fn listen(bench: &Bench<'_>) -> anyhow::Result<Arrivals> {
+    let stack = &bench.system.deployment.stack;
+    let credentials = stack.credentials_dir.join("operator.creds");
+    let subscriber = ConnectOptions::with_credentials_file(credentials)
+        .await?
+        .custom_inbox_prefix("_INBOX_operator")
+        .subscription_capacity(1 << 20)
+        .connect(&stack.nats_url)
+        .await?;
+    let mut events = subscriber.subscribe(CREATED).await?;
+    subscriber.flush().await?;
+    let (heard, arrivals) = mpsc::unbounded_channel();
+    Tasks::new().spawn(async move {
+        while let Some(event) = events.next().await {
+            let arrived = Instant::now();
+            let headers = event.headers.as_ref();
+            let project = headers.and_then(|headers| headers.get("ce-subject"));
+            let project = project.map(ToString::to_string).unwrap_or_default();
+            if heard.send((project, arrived)).is_err() {
+                return;
+            }
+        }
+    });
+    Ok(arrivals)
+}
+
+/// Creates projects at the rate until `end`; how long the calls took since they were due, and their events since the
+/// answer.
+async fn create_at(
+    rate: u32,
+    callers: &[Caller],
+    arrivals: &mut Arrivals,
+    end: impl Future<Output = anyhow::Result<()>>,
+) -> anyhow::Result<(Load, Load)> {
+    let mut ticks = interval(Duration::from_secs(1) / rate);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
+    let mut callers = callers.iter().cycle();
+    let mut running = JoinSet::new();
+    let started = Instant::now();
+    let mut end = std::pin::pin!(end);
+    loop {
+        tokio::select! {
+            ended = &mut end => break ended?,
+            due = ticks.tick() => {
+                let caller = callers.next().context("there is a caller")?;
+                running.spawn(create(caller.clone(), due.into_std()));
+            }
+        }
+    }
+    let mut answered = HashMap::new();
+    let mut calls = Vec::new();
+    while let Some(done) = running.join_next().await {
+        let (project, due, at) = done?.context("a call failed")?;
+        calls.push(at - due);
+        answered.insert(project, at);
+    }
+    let elapsed = started.elapsed();
+    let mut lags = Vec::new();
+    while lags.len() < answered.len() {
+        let (project, arrived) = timeout(PATIENCE, arrivals.recv())
+            .await
+            .context("an event did not arrive")?
+            .context("the subscriber ended")?;
+        if let Some(at) = answered.get(&project) {
+            lags.push(arrived.saturating_duration_since(*at));
+        }
+    }
+    ensure!(!lags.is_empty(), "no call was made");
+    Ok((Load::of(calls, elapsed), Load::of(lags, elapsed)))
+}
+
+/// The project, when its call was due and when it was answered.
+async fn create(caller: Caller, due: Instant) -> Result<(String, Instant, Instant), Status> {
+    let project = Project {
+        client_id: caller.firm.client().to_string(),
+        code: Clock::system().new_uuid().simple().to_string(),
+        display_name: "New".to_owned(),
+        billable: true,
+        ..Project::default()
+    };
+    let request = CreateProjectRequest {
+        project: Some(project),
+        ..CreateProjectRequest::default()
+    };
+    let mut client = ProjectServiceClient::new(caller.channel.clone());
+    let answer = client.create_project(caller.request(request)).await?;
+    let answered = Instant::now();
+    let project = answer.into_inner().project.unwrap_or_default();
+    Ok((project.id, due, answered))
+}
