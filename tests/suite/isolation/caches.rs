@@ -31,11 +31,6 @@ const REMEMBERED: &[(&str, &str, &str)] = &[
         "counts of connections",
         "keyed by address, before anyone is verified; a count",
     ),
-    (
-        "kit/src/subscriber.rs",
-        "failures of events",
-        "keyed by the event's id; a count",
-    ),
 ];
 
 /// Types that remember things under a key.
