@@ -171,7 +171,7 @@ impl Stack {
     /// Waits until a process is ready, and lets callers come to it.
     pub(crate) async fn open(&mut self, name: &str) -> anyhow::Result<()> {
         let program = self.program(name)?;
-        program.ready().await?;
+        program.revive().await?;
         let (service, url) = (program.service, program.url.clone());
         if let Some(front) = self.fronts.get(service) {
             front.add(&url);
