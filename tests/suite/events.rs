@@ -321,3 +321,53 @@ async fn a_service_cannot_publish_another_services_events() {
     let answer = client.request(subject, "".into()).await;
     assert!(answer.is_err(), "the broker took it: {answer:?}");
 }
+
+#[tokio::test]
+async fn the_audit_log_keeps_versions_in_order_whatever_order_they_come_in() {
+    let firm = Firm::new("Shuffled").await;
+    let project = kit::ctx::Clock::system().new_uuid();
+    let mut admin = sqlx::PgConnection::connect(&world().postgres_admin_url)
+        .await
+        .expect("connected");
+    // In one transaction, so that they go to the broker in this order.
+    let mut written = admin.begin().await.expect("begun");
+    for version in [3_i64, 1, 2] {
+        let body = projects::ProjectUpdated {
+            project_id: project.to_string(),
+            client_id: project.to_string(),
+            code: "SHUFFLED".to_owned(),
+            display_name: format!("Version {version}"),
+            state: projects::ProjectState::Active.into(),
+            ..Default::default()
+        };
+        sqlx::query(
+            "insert into projects.outbox \
+                 (tenant_id, event_id, type, aggregate_id, version, occurred_at, actor_kind, actor_id, traceparent, body) \
+             values ($1, gen_random_uuid(), 'catalyst.projects.v1.ProjectUpdated', $2, $3, now(), 'user', 'suite', null, $4)",
+        )
+        .bind(firm.id.uuid())
+        .bind(project)
+        .bind(version)
+        .bind(prost::Message::encode_to_vec(&body))
+        .execute(&mut *written)
+        .await
+        .expect("written");
+    }
+    written.commit().await.expect("committed");
+    let recorded = eventually("every version is on record", async || {
+        let mut admin = sqlx::PgConnection::connect(&world().postgres_admin_url)
+            .await
+            .ok()?;
+        let versions: Vec<i64> = sqlx::query_scalar(
+            "select version from audit.record where tenant_id = $1 and resource_id = $2 order by sequence",
+        )
+        .bind(firm.id.uuid())
+        .bind(project)
+        .fetch_all(&mut admin)
+        .await
+        .ok()?;
+        (versions.len() == 3).then_some(versions)
+    })
+    .await;
+    assert_eq!(recorded, [1, 2, 3]);
+}

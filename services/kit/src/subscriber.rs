@@ -9,7 +9,7 @@
 mod letters;
 pub(crate) mod parking;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,6 +21,7 @@ use opentelemetry::KeyValue;
 use prost_reflect::{DescriptorPool, DynamicMessage};
 use tonic::Code;
 use tracing::Instrument;
+use uuid::Uuid;
 
 use crate::Error;
 use crate::bus::Bus;
@@ -78,6 +79,16 @@ pub trait Subscriber: Send + Sync + 'static {
     /// Applies events of one tenant, in the order of the stream, within `tx`; each arrives here once in effect.
     /// The context's actor is this service.
     async fn apply(&self, ctx: &Ctx, tx: &mut Tx, events: &[Event]) -> Result<(), Failure>;
+
+    /// The last version that was applied of each of these aggregates, none for one without; for a subscriber whose
+    /// effect is the order itself and that hears every event of them: it is given each version after the one before.
+    async fn last_versions(
+        &self,
+        _tx: &mut Tx,
+        _aggregates: &[Uuid],
+    ) -> Result<Option<HashMap<Uuid, i64>>, Failure> {
+        Ok(None)
+    }
 
     /// Called after the transaction of applied events has committed.
     fn applied(&self) {}
@@ -304,7 +315,8 @@ impl Consuming {
     ) -> Result<Vec<Turn>, Failure> {
         let ctx = self.ctx(tenant);
         let mut tx = self.db.begin(&ctx).await?;
-        let parking::Admitted { fresh, turns } = self.parking.admit(&mut tx, group).await?;
+        let early = self.early(&mut tx, group).await?;
+        let parking::Admitted { fresh, turns } = self.parking.admit(&mut tx, group, &early).await?;
         let mut seen = HashSet::with_capacity(fresh.len());
         let events: Vec<Event> = group
             .iter()
@@ -323,6 +335,22 @@ impl Consuming {
             .add((done - events.len()) as u64, &self.labels());
         self.subscriber.applied();
         Ok(turns)
+    }
+
+    /// Events that have come before the version that they follow, where that matters.
+    async fn early(&self, tx: &mut Tx, group: &[Delivery]) -> Result<HashSet<Uuid>, Failure> {
+        // First versions follow none: most of an import needs no look.
+        let following = group.iter().filter(|it| it.event.version > 1);
+        let aggregates: HashSet<Uuid> = following.map(|it| it.event.aggregate_id).collect();
+        if aggregates.is_empty() {
+            return Ok(HashSet::new());
+        }
+        let aggregates: Vec<Uuid> = aggregates.into_iter().collect();
+        let Some(mut last) = self.subscriber.last_versions(tx, &aggregates).await? else {
+            return Ok(HashSet::new());
+        };
+        let events = group.iter().map(|it| (&it.event, deliveries(&it.message)));
+        Ok(parking::early(&mut last, events))
     }
 
     fn ctx(&self, tenant: TenantId) -> Ctx {

@@ -3,6 +3,8 @@
 //! A filter that is not set is not in the statement, so that each combination has its own plan and index.
 //! Only words of this file make a statement; every value is bound.
 
+use std::collections::HashMap;
+
 use kit::ctx::Actor;
 use kit::session::Session;
 use kit::{TenantId, Tx};
@@ -16,6 +18,24 @@ use crate::record::{Category, Entry, Filter, Log, Record, Resource};
 
 /// An event is never recorded before it occurred, but clocks differ: at most so much, or a filter by time may miss it.
 const CLOCKS_DIFFER: Duration = Duration::DAY;
+
+/// The greatest recorded version of each of these aggregates of the tenant that has one.
+#[tracing::instrument(name = "db.record.last_versions", skip_all)]
+pub(crate) async fn last_versions(
+    tx: &mut Tx,
+    aggregates: &[Uuid],
+) -> Result<HashMap<Uuid, i64>, Error> {
+    let found: Vec<(Uuid, i64)> = sqlx::query_as(
+        "select resource_id, max(version) from audit.record \
+         where tenant_id = $1 and resource_id = any($2) and category = 'domain' and not operator_only \
+         group by resource_id",
+    )
+    .bind(tx.tenant().uuid())
+    .bind(aggregates)
+    .fetch_all(&mut **tx)
+    .await?;
+    Ok(found.into_iter().collect())
+}
 
 #[derive(FromRow)]
 struct Row {

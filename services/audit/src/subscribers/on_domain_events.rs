@@ -1,6 +1,7 @@
-//! Records every domain event, learns from it whose id is whose, and raises alerts where rules ask for it.
+//! Records every domain event, each aggregate's in the order of its versions, learns from it whose id is whose, and raises
+//! alerts where rules ask for it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use kit::events::{Event, Stream};
 use kit::subscriber::{Failure, Subscriber};
@@ -35,6 +36,14 @@ impl Subscriber for OnDomainEvents {
             self.recorder.alert(ctx, tx, &happenings, true).await?;
         }
         Ok(())
+    }
+
+    async fn last_versions(
+        &self,
+        tx: &mut Tx,
+        aggregates: &[Uuid],
+    ) -> Result<Option<HashMap<Uuid, i64>>, Failure> {
+        Ok(Some(store::records::last_versions(tx, aggregates).await?))
     }
 
     fn applied(&self) {

@@ -4,8 +4,10 @@
 //! of its aggregate wait; once it is set aside, they are set aside behind it and have rows too. A replayed event is
 //! applied when none before it is left, and its row goes in the transaction of its effect.
 //! Invariant: no event is applied while an earlier version of its aggregate has a row. Other aggregates go on.
+//! Where the order itself is what is kept, an event also waits for the version before it: of two consumers the later one
+//! may be given the later event first, and what a killed one held comes again behind what others apply meanwhile.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use uuid::Uuid;
@@ -71,7 +73,7 @@ impl Parking {
             admit: format!(
                 "with parked as ( \
                      select event_id, aggregate_id, version, is_set_aside from {schema}.parked \
-                     where tenant_id = $1 and consumer = $4 and aggregate_id = any($3) \
+                     where tenant_id = $1 and consumer = $4 and aggregate_id = any($5) \
                  ), fresh as ( \
                      insert into {schema}.inbox (tenant_id, event_id) \
                      select $1, e.event_id from unnest($2::uuid[], $3::uuid[]) as e (event_id, aggregate_id) \
@@ -83,7 +85,7 @@ impl Parking {
                  select 'parked', event_id, aggregate_id, version, is_set_aside from parked \
                  union all \
                  select 'known', event_id, null, null, null from {schema}.inbox \
-                 where tenant_id = $1 and event_id = any($2) and exists (select from parked)"
+                 where tenant_id = $1 and event_id = any($6) and exists (select from parked)"
             )
             .into(),
             unpark: format!(
@@ -115,21 +117,43 @@ impl Parking {
         }
     }
 
-    /// Enters the events of a group into the inbox, but for those that must not be applied yet.
-    pub(super) async fn admit(&self, tx: &mut Tx, group: &[Delivery]) -> Result<Admitted, Error> {
+    /// Enters the events of a group into the inbox, but for those that must not be applied yet: the early ones, and
+    /// those behind a parked one.
+    pub(super) async fn admit(
+        &self,
+        tx: &mut Tx,
+        group: &[Delivery],
+        early: &HashSet<Uuid>,
+    ) -> Result<Admitted, Error> {
         let tenant = tx.tenant();
-        let ids: Vec<Uuid> = group.iter().map(|it| it.event.id).collect();
-        let aggregates: Vec<Uuid> = group.iter().map(|it| it.event.aggregate_id).collect();
+        let (ids, aggregates): (Vec<Uuid>, Vec<Uuid>) = group
+            .iter()
+            .map(|it| (it.event.id, it.event.aggregate_id))
+            .collect();
+        let (due, of): (Vec<Uuid>, Vec<Uuid>) = group
+            .iter()
+            .filter(|it| !early.contains(&it.event.id))
+            .map(|it| (it.event.id, it.event.aggregate_id))
+            .collect();
         let found: Vec<Found> = sqlx::query_as(schema_sql(&self.admit))
             .bind(tenant.uuid())
-            .bind(&ids)
-            .bind(&aggregates)
+            .bind(due)
+            .bind(of)
             .bind(self.consumer)
+            .bind(aggregates)
+            .bind(ids)
             .fetch_all(&mut **tx)
             .await?;
+        let turn = |it: &Delivery| {
+            if early.contains(&it.event.id) {
+                Turn::Later
+            } else {
+                Turn::Now
+            }
+        };
         let mut admitted = Admitted {
             fresh: HashSet::with_capacity(found.len()),
-            turns: vec![Turn::Now; group.len()],
+            turns: group.iter().map(turn).collect(),
         };
         let mut parked = Vec::new();
         let mut known = HashSet::new();
@@ -148,7 +172,7 @@ impl Parking {
             }
         }
         if !parked.is_empty() {
-            self.admit_behind(tx, group, parked, &known, &mut admitted)
+            self.admit_behind(tx, group, early, parked, &known, &mut admitted)
                 .await?;
         }
         Ok(admitted)
@@ -159,6 +183,7 @@ impl Parking {
         &self,
         tx: &mut Tx,
         group: &[Delivery],
+        early: &HashSet<Uuid>,
         mut parked: Vec<Parked>,
         known: &HashSet<Uuid>,
         admitted: &mut Admitted,
@@ -173,6 +198,9 @@ impl Parking {
             }
             if !known.contains(&event.id) {
                 *turn = take_turn(&mut parked, event, deliveries(&delivery.message));
+                if *turn == Turn::Now && early.contains(&event.id) {
+                    *turn = Turn::Later;
+                }
             }
             match turn {
                 Turn::Now => free.push(event.id),
@@ -219,6 +247,25 @@ impl Parking {
             .await?;
         Ok(is_set_aside)
     }
+}
+
+/// Which of the events, each with its deliveries, come before the version that they follow. `last` holds the last
+/// version of each aggregate that was applied. One that has waited long is taken as it is: what it waits for was lost,
+/// which `catalyst events reconcile` tells.
+pub(super) fn early<'a>(
+    last: &mut HashMap<Uuid, i64>,
+    events: impl Iterator<Item = (&'a Event, i64)>,
+) -> HashSet<Uuid> {
+    let mut early = HashSet::new();
+    for (event, delivered) in events {
+        let last = last.entry(event.aggregate_id).or_default();
+        if event.version <= *last + 1 || delivered >= PATIENCE {
+            *last = event.version.max(*last);
+        } else {
+            early.insert(event.id);
+        }
+    }
+    early
 }
 
 /// Whether an event may be applied beside what is parked, and the parked ones as they are for the next event.
@@ -294,6 +341,27 @@ mod tests {
             .iter()
             .map(|version| take_turn(&mut parked, &event(AGGREGATE, *version), 1))
             .collect()
+    }
+
+    #[test]
+    fn an_event_waits_for_the_version_before_it_but_not_for_ever() {
+        let early = |last: i64, versions: &[i64], delivered| {
+            let events: Vec<Event> = versions.iter().map(|it| event(AGGREGATE, *it)).collect();
+            let mut known = HashMap::from([(AGGREGATE, last)]);
+            let found = super::early(&mut known, events.iter().map(|it| (it, delivered)));
+            let mut found: Vec<i64> = versions
+                .iter()
+                .copied()
+                .filter(|it| found.contains(&id(*it)))
+                .collect();
+            found.sort_unstable();
+            found
+        };
+        assert_eq!(early(0, &[1, 2, 3], 1), Vec::<i64>::new());
+        assert_eq!(early(0, &[2, 1, 3], 1), [2, 3]);
+        assert_eq!(early(4, &[5, 7, 6, 3], 1), [7]);
+        assert_eq!(early(0, &[9], PATIENCE - 1), [9]);
+        assert_eq!(early(0, &[9, 10], PATIENCE), Vec::<i64>::new());
     }
 
     #[test]
