@@ -27,7 +27,7 @@ mutants *options:
 
 # The alert rules of Prometheus, tried on series made for each of them.
 alert-rules:
-    $(.ci/debian)/usr/bin/promtool test rules deploy/observability/alerts.test.yaml
+    $(.ci/promtool) test rules deploy/observability/alerts.test.yaml
 
 # Faults at every moment: all of them, many times, or those whose names are given: `just faults F4 --runs 3`.
 faults *options:
