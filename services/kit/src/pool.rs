@@ -15,6 +15,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// How long a call waits for a free connection before it is told that the database is unavailable.
 const ACQUIRE_LIMIT: Duration = Duration::from_secs(2);
+/// How long a new process waits for each of its first connections: nobody calls it yet.
+const FILL_LIMIT: Duration = Duration::from_secs(10);
 /// A connection this old is replaced, so that a changed password, address or setting of the role takes effect.
 const MAX_AGE: Duration = Duration::from_mins(30);
 /// Connections that a new pool opens at the same time.
@@ -76,7 +78,7 @@ impl Pool {
     /// once when another one stops, do not wait for handshakes. What the server refuses is opened when it is needed.
     pub(crate) async fn fill(&self) {
         let opened = futures::stream::iter(0..self.shared.size)
-            .map(|_| self.acquire())
+            .map(|_| self.acquire_within(FILL_LIMIT))
             .buffer_unordered(AT_ONCE);
         // None goes back before all are open, or the next would be given the same.
         for lease in opened.collect::<Vec<_>>().await {
@@ -90,8 +92,13 @@ impl Pool {
     }
 
     pub(crate) async fn acquire(&self) -> Result<Lease, sqlx::Error> {
+        self.acquire_within(ACQUIRE_LIMIT).await
+    }
+
+    /// Waits at most `limit` for its turn, and as long for a new connection.
+    async fn acquire_within(&self, limit: Duration) -> Result<Lease, sqlx::Error> {
         let permits = Arc::clone(&self.shared.permits);
-        let permit = tokio::time::timeout(ACQUIRE_LIMIT, permits.acquire_owned())
+        let permit = tokio::time::timeout(limit, permits.acquire_owned())
             .await
             .map_err(|_| sqlx::Error::PoolTimedOut)?
             .map_err(|_| sqlx::Error::PoolClosed)?;
@@ -100,7 +107,7 @@ impl Pool {
             Some(idle) => idle,
             None => {
                 let connect = self.shared.options.connect();
-                let connection = tokio::time::timeout(ACQUIRE_LIMIT, connect)
+                let connection = tokio::time::timeout(limit, connect)
                     .await
                     .map_err(|_| sqlx::Error::PoolTimedOut)??;
                 Idle {

@@ -447,13 +447,13 @@ impl Caller {
 
 /// The code, the message, and what lies beneath.
 fn told(status: &Status) -> String {
-    let mut told = format!("{:?}: {}", status.code(), status.message());
+    let mut told = vec![format!("{:?}: {}", status.code(), status.message())];
     let mut source = std::error::Error::source(status);
     while let Some(error) = source {
-        told.push_str(&format!(": {error}"));
+        told.push(error.to_string());
         source = error.source();
     }
-    told
+    told.join(": ")
 }
 
 fn with<T>(metadata: &MetadataMap, message: T) -> Request<T> {
