@@ -42,6 +42,34 @@ async fn operation(db: &Db, ctx: &Ctx) -> Result<Vec<Uuid>, kit::Error> {
 }
 
 #[tokio::test]
+async fn a_database_whose_disk_fails_is_unavailable_and_no_fault_of_the_service() {
+    let db = Db::new(&settings(1), "consultants", Wake::default(), Tasks::new())
+        .expect("the role has a password");
+    let ctx = ctx_of(TenantId::new(Clock::system().new_uuid()));
+    for (statement, is_unavailable) in [
+        // io_error, disk_full: what a server says before it starts anew.
+        (
+            "do $$ begin raise exception using errcode = '58030'; end $$",
+            true,
+        ),
+        (
+            "do $$ begin raise exception using errcode = '53100'; end $$",
+            true,
+        ),
+        (
+            "do $$ begin raise exception using errcode = '22012'; end $$",
+            false,
+        ),
+    ] {
+        let mut tx = db.begin(&ctx).await.expect("begun");
+        let failed = sqlx::query(statement).execute(&mut *tx).await;
+        let error = kit::Error::from(failed.expect_err("it raises"));
+        let found = matches!(error, kit::Error::Unavailable { .. });
+        assert_eq!(found, is_unavailable, "{statement}: {error:?}");
+    }
+}
+
+#[tokio::test]
 async fn two_thousand_cancelled_calls_leave_no_transaction_and_no_setting_behind() {
     let (own, other) = tokio::join!(Firm::new("Own"), Firm::new("Other"));
     own.hires("Kim").await;

@@ -83,8 +83,15 @@ impl From<sqlx::Error> for Error {
             // serialization_failure, deadlock_detected, lock_not_available
             (Some("40001" | "40P01" | "55P03"), _) => Self::Collision(error),
             // query_canceled by statement_timeout, admin_shutdown, crash_shutdown, cannot_connect_now,
-            // too_many_connections, disk_full, out_of_memory
-            (Some("57014" | "57P01" | "57P02" | "57P03" | "53300" | "53100" | "53200"), _)
+            // too_many_connections, disk_full, out_of_memory; system_error, io_error: a disk that fails, after which
+            // the server starts anew or another takes its place
+            (
+                Some(
+                    "57014" | "57P01" | "57P02" | "57P03" | "53300" | "53100" | "53200" | "58000"
+                    | "58030",
+                ),
+                _,
+            )
             | (
                 None,
                 sqlx::Error::Io(_)
