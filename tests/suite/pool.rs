@@ -69,6 +69,77 @@ async fn a_database_whose_disk_fails_is_unavailable_and_no_fault_of_the_service(
     }
 }
 
+/// A process that is stopped until this is dropped.
+struct Stopped(i32);
+
+impl Stopped {
+    fn new(pid: i32) -> Self {
+        signal(pid, "-STOP");
+        Self(pid)
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        signal(self.0, "-CONT");
+    }
+}
+
+fn signal(pid: i32, name: &str) {
+    let mut kill = std::process::Command::new("kill");
+    let done = kill.args([name, &pid.to_string()]).status();
+    assert!(
+        done.is_ok_and(|status| status.success()),
+        "kill {name} {pid}"
+    );
+}
+
+#[tokio::test]
+async fn a_connection_that_is_silent_alone_does_not_cost_the_others() {
+    let db = Db::new(&settings(3), "consultants", Wake::default(), Tasks::new())
+        .expect("the role has a password");
+    let ctx = ctx_of(TenantId::new(Clock::system().new_uuid()));
+    let (first, others) = three(&db, &ctx).await;
+    // The one that came back last is taken first.
+    let stopped = Stopped::new(first);
+    let done = std::cell::Cell::new(false);
+    let meets_it = async {
+        let tx = db.begin(&ctx).await.expect("another connection");
+        done.set(true);
+        tx.commit().await.expect("it ends");
+    };
+    let others_work = async {
+        while !done.get() {
+            operation(&db, &ctx).await.expect("a sound connection");
+        }
+    };
+    tokio::join!(meets_it, others_work);
+    drop(stopped);
+
+    let (last, mut kept) = three(&db, &ctx).await;
+    kept.push(last);
+    assert!(!kept.contains(&first), "a silent connection is used again");
+    assert!(
+        others.iter().all(|pid| kept.contains(pid)),
+        "{others:?} are not all among {kept:?}"
+    );
+}
+
+/// The server's processes of three connections: the one that goes back last, and the others.
+async fn three(db: &Db, ctx: &Ctx) -> (i32, Vec<i32>) {
+    let mut open = Vec::new();
+    for _ in 0..3 {
+        open.push(db.begin(ctx).await.expect("begun"));
+    }
+    let mut pids = Vec::new();
+    for mut tx in open {
+        let pid = sqlx::query_scalar("select pg_backend_pid()");
+        pids.push(pid.fetch_one(&mut *tx).await.expect("a pid"));
+        tx.commit().await.expect("committed");
+    }
+    (pids.pop().expect("three"), pids)
+}
+
 #[tokio::test]
 async fn two_thousand_cancelled_calls_leave_no_transaction_and_no_setting_behind() {
     let (own, other) = tokio::join!(Firm::new("Own"), Firm::new("Other"));

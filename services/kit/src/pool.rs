@@ -80,14 +80,13 @@ impl Pool {
     /// Whether the server answers within `limit`: a statement of its own or, when every connection is taken, one of
     /// those that have them.
     pub(crate) async fn answers(&self, limit: Duration) -> bool {
-        let returned = || self.shared.returned.load(Ordering::Acquire);
-        let before = returned();
+        let before = self.shared.returned();
         match tokio::time::timeout(limit, self.open("select 1".into())).await {
             Ok(Ok(lease)) => {
                 lease.give_back();
                 true
             }
-            Ok(Err(sqlx::Error::PoolTimedOut)) | Err(_) => returned() != before,
+            Ok(Err(sqlx::Error::PoolTimedOut)) | Err(_) => self.shared.returned() != before,
             Ok(Err(_)) => false,
         }
     }
@@ -144,19 +143,24 @@ impl Pool {
 
     /// Borrows a connection and runs `statement` on it: the first words of a transaction.
     /// An idle connection may have died with the server; then the rest of that generation is dropped and a new
-    /// connection tried, once. A caller that goes away in between drops the lease and so closes the connection.
+    /// connection tried, once. One that is silent while others come back is closed alone: to open all of them anew
+    /// on a server that is merely slow makes it slower still. A caller that goes away in between drops the lease and
+    /// so closes the connection.
     pub(crate) async fn open(&self, statement: Arc<str>) -> Result<Lease, sqlx::Error> {
         let mut retried = false;
         loop {
             let mut lease = self.acquire().await?;
+            let before = self.shared.returned();
             let begin = sqlx::raw_sql(AssertSqlSafe(Arc::clone(&statement)));
             let begun = tokio::time::timeout(ACQUIRE_LIMIT, begin.execute(lease.connection()));
             let silence = || sqlx::Error::Io(std::io::ErrorKind::TimedOut.into());
             match begun.await.unwrap_or_else(|_| Err(silence())) {
                 Ok(_) => return Ok(lease),
                 Err(error) if !retried && is_dead(&error) => {
-                    lease.discard();
                     retried = true;
+                    if self.shared.returned() == before || !is_silence(&error) {
+                        lease.discard();
+                    }
                 }
                 Err(error) => return Err(error),
             }
@@ -176,7 +180,16 @@ pub(crate) fn is_dead(error: &sqlx::Error) -> bool {
     }
 }
 
+/// Whether the connection said nothing for too long.
+fn is_silence(error: &sqlx::Error) -> bool {
+    matches!(error, sqlx::Error::Io(error) if error.kind() == std::io::ErrorKind::TimedOut)
+}
+
 impl Shared {
+    fn returned(&self) -> u64 {
+        self.returned.load(Ordering::Acquire)
+    }
+
     fn take_idle(&self, generation: u64) -> Option<Idle> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         while let Some(candidate) = idle.pop() {
