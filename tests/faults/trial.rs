@@ -25,10 +25,10 @@ use crate::{Profile, say};
 const FIRMS: usize = 3;
 /// Workers of each firm.
 const WORKERS: usize = 2;
-/// How soon after a fault everything must be at rest. A consumer's events wait ten seconds when it was killed.
+/// How soon after a fault everything must be at rest. A consumer's events wait five seconds when it was killed.
 pub(crate) const REST_WITHIN: Duration = Duration::from_secs(45);
 /// What takes longer than a killed consumer's events wait is said.
-const LONG: Duration = Duration::from_secs(12);
+const LONG: Duration = Duration::from_secs(8);
 /// Before a fault, and after it: so many writes must be acknowledged.
 const BEFORE: u64 = 20;
 const AFTER: u64 = 20;

@@ -18,7 +18,7 @@ use crate::subscriber::Subscription;
 const DUPLICATE_WINDOW: Duration = Duration::from_mins(10);
 /// How long a consumer has for a batch before it is delivered again, and how long what a killed one held waits for the
 /// next. A batch that takes longer comes twice, which the inbox absorbs.
-const ACK_WAIT: Duration = Duration::from_secs(10);
+const ACK_WAIT: Duration = Duration::from_secs(5);
 /// Unacknowledged messages of one consumer: bounds what a slow one holds in memory.
 const MAX_ACK_PENDING: i64 = 5_000;
 
