@@ -8,7 +8,10 @@ use catalyst::stack::locate;
 use catalyst::stack::nats::Nats;
 use harness::world;
 use serde_json::json;
-use tokio::net::TcpListener;
+use sqlx::Connection as _;
+use sqlx::postgres::PgConnection;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
 use super::own_database::OwnDatabase;
@@ -97,6 +100,14 @@ async fn a_broker_that_is_too_old_is_refused_with_78() {
     is_refused(&refused, 78, "2.9.10");
 }
 
+// The program is awaited on one thread while its database answers on another.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_that_is_too_old_is_refused_with_78() {
+    let (old, _serving) = older_database().await;
+    let refused = serve("consultants", &[("CATALYST_DATABASE_URL", &old)]);
+    is_refused(&refused, 78, "PostgreSQL 15.17 has known faults");
+}
+
 #[tokio::test]
 async fn an_address_that_is_taken_is_named_with_64() {
     let taken = TcpListener::bind("127.0.0.1:0").await.expect("a port");
@@ -134,6 +145,66 @@ async fn what_is_wrong_is_told_in_the_order_of_the_start() {
     let here = [("CATALYST_DATABASE_URL", copy.url.as_str())];
     is_refused(&serve("consultants", &here), 78, "migrations are pending");
     copy.remove().await;
+}
+
+/// The world's database behind a door where it says that it is 15.17, for as long as the second value is kept.
+async fn older_database() -> (String, JoinSet<()>) {
+    let server = world().database_url.clone();
+    let address = server
+        .trim_start_matches("postgres://")
+        .split('/')
+        .next()
+        .expect("an address")
+        .to_owned();
+    let mut admin = PgConnection::connect(&world().postgres_admin_url)
+        .await
+        .expect("connected");
+    let asked = "select current_setting('server_version_num')::int4";
+    let version: i32 = sqlx::query_scalar(asked)
+        .fetch_one(&mut admin)
+        .await
+        .expect("its version");
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let here = listener.local_addr().expect("its address").to_string();
+    let url = server.replace(&address, &here);
+    let mut serving = JoinSet::new();
+    serving.spawn(async move {
+        let mut connections = JoinSet::new();
+        while let Ok((client, _)) = listener.accept().await {
+            let server = TcpStream::connect(&address).await.expect("the database");
+            connections.spawn(says_it_is_older(client, server, version));
+        }
+    });
+    (url, serving)
+}
+
+/// Carries one connection, and in the database's answers one version for another.
+async fn says_it_is_older(client: TcpStream, server: TcpStream, version: i32) {
+    let (mut from_client, mut to_client) = client.into_split();
+    let (mut from_server, mut to_server) = server.into_split();
+    let asks = async { tokio::io::copy(&mut from_client, &mut to_server).await };
+    let answers = async {
+        let mut bytes = vec![0; 64 * 1024];
+        loop {
+            let length = from_server.read(&mut bytes).await?;
+            let answer = bytes.get_mut(..length).unwrap_or_default();
+            if answer.is_empty() {
+                return Ok(());
+            }
+            let found = answer
+                .windows(4)
+                .position(|window| window == version.to_be_bytes());
+            if let Some(at) = found {
+                answer[at..at + 4].copy_from_slice(&150_017_i32.to_be_bytes());
+            }
+            to_client.write_all(answer).await?;
+        }
+    };
+    // Whoever leaves first ends both ways.
+    let _: Result<(), std::io::Error> = tokio::select! {
+        asked = asks => asked.map(|_| ()),
+        answered = answers => answered,
+    };
 }
 
 /// A monitoring endpoint that says this of its server, for as long as the second value is kept.
