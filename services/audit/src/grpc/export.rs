@@ -37,29 +37,38 @@ impl Export {
         }
     }
 
-    async fn send_after(&self, mut after: OperatorPosition) -> Result<(), Status> {
-        loop {
-            let rows = operations::export_records(&self.exempt, self.tenant, after).await;
-            let rows = self.kit.answer(&self.ctx, rows).await?;
-            let Some(last) = rows.last() else {
-                return Ok(());
-            };
-            after = last.position();
-            let mut message = pb::ExportRecordsResponse::default();
-            let mut bytes = 0;
-            for row in rows {
-                let record = pb::ExportedRecord::from(row);
-                bytes += record.encoded_len();
-                message.records.push(record);
-                if bytes >= MESSAGE_BYTES {
-                    self.send(std::mem::take(&mut message)).await?;
-                    bytes = 0;
-                }
-            }
-            if !message.records.is_empty() {
-                self.send(message).await?;
+    async fn send_after(&self, after: OperatorPosition) -> Result<(), Status> {
+        let mut rows = self.piece(after).await?;
+        while let Some(last) = rows.last() {
+            // The database reads on while this piece is sent.
+            let next = self.piece(last.position());
+            let (next, ()) = tokio::try_join!(next, self.send_piece(rows))?;
+            rows = next;
+        }
+        Ok(())
+    }
+
+    async fn piece(&self, after: OperatorPosition) -> Result<Vec<ExportRow>, Status> {
+        let rows = operations::export_records(&self.exempt, self.tenant, after).await;
+        self.kit.answer(&self.ctx, rows).await
+    }
+
+    async fn send_piece(&self, rows: Vec<ExportRow>) -> Result<(), Status> {
+        let mut message = pb::ExportRecordsResponse::default();
+        let mut bytes = 0;
+        for row in rows {
+            let record = pb::ExportedRecord::from(row);
+            bytes += record.encoded_len();
+            message.records.push(record);
+            if bytes >= MESSAGE_BYTES {
+                self.send(std::mem::take(&mut message)).await?;
+                bytes = 0;
             }
         }
+        if message.records.is_empty() {
+            return Ok(());
+        }
+        self.send(message).await
     }
 
     async fn send(&self, message: pb::ExportRecordsResponse) -> Result<(), Status> {
