@@ -222,7 +222,10 @@ async fn read(
 ) -> anyhow::Result<()> {
     let operator = log.operator.clone();
     let call = move |mut request: Request<()>| -> Result<Request<()>, Status> {
-        request.metadata_mut().clone_from(&operator);
+        // The transport's own headers are in the metadata here, and stay.
+        let mut headers = std::mem::take(request.metadata_mut()).into_headers();
+        headers.extend(operator.clone().into_headers());
+        *request.metadata_mut() = MetadataMap::from_headers(headers);
         Ok(request)
     };
     let line = InterceptedService::new(connect(system)?, call);
