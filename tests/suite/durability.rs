@@ -259,7 +259,7 @@ async fn holds_up_the_log(firm: &Firm, held: &mut PgConnection) {
 }
 
 #[tokio::test]
-async fn an_event_whose_effect_failed_comes_again() {
+async fn an_event_is_applied_although_the_connection_was_cut() {
     let firm = Firm::new("Repeated").await;
     let mut admin = administrator().await;
     let mut held = admin.begin().await.expect("begun");
@@ -276,6 +276,38 @@ async fn an_event_whose_effect_failed_comes_again() {
         (records(&firm, CREATED).await.len() == 2).then_some(())
     })
     .await;
+}
+
+// For a reason of its own: while the database is away, an event is tried where it is.
+#[tokio::test]
+async fn an_event_that_could_not_be_applied_comes_again() {
+    let firm = Firm::new("Refused").await;
+    let tenant = firm.id.uuid();
+    let mut admin = administrator().await;
+    let constraint = format!("fault_{}", tenant.simple());
+    let refused = format!(
+        "alter table audit.record add constraint {constraint} \
+         check (tenant_id <> '{tenant}' or type <> '{CREATED}') not valid"
+    );
+    administers(&mut admin, refused).await;
+    firm.wins_client("North").await;
+    eventually("it has failed", async || {
+        let failed = "select 1 from audit.parked where tenant_id = $1 and failures > 0";
+        let query = sqlx::query(failed).bind(tenant);
+        query.fetch_optional(&mut admin).await.ok()?
+    })
+    .await;
+    let accepted = format!("alter table audit.record drop constraint {constraint}");
+    administers(&mut admin, accepted).await;
+    eventually("its record", async || {
+        (records(&firm, CREATED).await.len() == 1).then_some(())
+    })
+    .await;
+}
+
+async fn administers(admin: &mut PgConnection, statement: String) {
+    let done = sqlx::raw_sql(AssertSqlSafe(statement)).execute(admin).await;
+    done.expect("done");
 }
 
 #[tokio::test]
