@@ -65,7 +65,7 @@ pub(crate) async fn evidence(
                 .extend(kept(&mut admin, &tenants, noun, keeper, table).await?);
         }
     }
-    wait_for_refusals(&mut admin, history).await?;
+    wait_for_refusals(&mut admin, &tenants, history).await?;
     found.records = records(&mut admin, &tenants).await?;
     let idle = "select count(*) from pg_stat_activity \
                 where state like 'idle in transaction%' and usename like '%\\_app' \
@@ -136,15 +136,22 @@ async fn kept(
     Ok(kept.collect())
 }
 
-/// A refusal is durable before its answer, and on record a little later.
-async fn wait_for_refusals(admin: &mut PgConnection, history: &History) -> anyhow::Result<()> {
+/// A refusal is durable before its answer, and on record a little later. A seed makes the same names in other firms,
+/// where one that was run before has left them.
+async fn wait_for_refusals(
+    admin: &mut PgConnection,
+    tenants: &[Uuid],
+    history: &History,
+) -> anyhow::Result<()> {
     let answered = history.probes.iter().filter(|probe| probe.answer.is_some());
     let actors: Vec<&str> = answered.map(|probe| probe.actor.as_str()).collect();
     let wanted = i64::try_from(actors.len())?;
-    let count = "select count(distinct actor_id) from audit.record where actor_id = any($1)";
+    let count = "select count(distinct actor_id) from audit.record \
+                 where actor_id = any($1) and tenant_id = any($2)";
     let recorded = harness::within(RECORDED_WITHIN, async || {
         let found = sqlx::query_scalar::<_, i64>(count)
             .bind(&actors)
+            .bind(tenants)
             .fetch_one(&mut *admin)
             .await;
         found.is_ok_and(|found| found >= wanted).then_some(())

@@ -176,7 +176,6 @@ impl Beside {
             "{} of {calls}: {failures:?}",
             failures.len()
         );
-        assert!(calls > 0, "the caller made no call");
         calls
     }
 }
@@ -201,15 +200,18 @@ async fn work(
     let mut calls = 0;
     let mut failures = Vec::new();
     let mut pace = tokio::time::interval(Duration::from_millis(5));
-    while !stop.load(Ordering::Relaxed) {
+    // One at least: what is beside it may be over before the machine comes to it.
+    loop {
         calls += 1;
         let since = Instant::now();
         if let Err(status) = read(&channel, &metadata, &consultant).await {
             failures.push(format!("{status:?} after {:?}", since.elapsed()));
         }
+        if stop.load(Ordering::Relaxed) {
+            return (calls, failures);
+        }
         pace.tick().await;
     }
-    (calls, failures)
 }
 
 async fn read(
