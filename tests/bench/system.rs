@@ -70,7 +70,7 @@ impl System {
             listen: "127.0.0.1:0".parse()?,
             admin_listen: "127.0.0.1:0".parse()?,
             reflection: true,
-            tenant_calls_per_second: std::num::NonZeroU32::MAX,
+            limits: kit::settings::LimitSettings::NONE,
             connections: kit::settings::ConnectionSettings::default(),
         };
         let settings = deployment.settings(listen);

@@ -252,6 +252,8 @@ impl Stack {
             ),
             ("CATALYST_AUDIT_CHECKPOINT_SECONDS", "1".to_owned()),
             ("CATALYST_TENANT_CALLS_PER_SECOND", "1000000".to_owned()),
+            ("CATALYST_TENANT_CONCURRENT_CALLS", "1000000".to_owned()),
+            ("CATALYST_DATABASE_WAIT_MILLISECONDS", "2000".to_owned()),
             ("CATALYST_CONSULTANTS_URL", url_of("consultants")),
             ("CATALYST_PROJECTS_URL", url_of("projects")),
             ("CATALYST_LOG", "warn".to_owned()),

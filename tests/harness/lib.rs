@@ -187,10 +187,12 @@ async fn bring_up() -> anyhow::Result<(World, Deployment, Host)> {
         listen: "127.0.0.1:0".parse()?,
         admin_listen: "127.0.0.1:0".parse()?,
         reflection: true,
-        tenant_calls_per_second: std::num::NonZeroU32::MAX,
+        limits: kit::settings::LimitSettings::NONE,
         connections: kit::settings::ConnectionSettings::default(),
     };
-    let settings = deployment.settings(listen);
+    let mut settings = deployment.settings(listen);
+    // Debug builds and hundreds of tests at a time: no call is shed for the machine's sake.
+    settings.database.database_wait_milliseconds = 10_000;
     let mut service_settings = services::ServiceSettings::default();
     service_settings.audit.alert_webhook_url = Some(webhook.url.clone());
     service_settings.audit.alert_webhook_secret_file = Some(deployment.keys.webhook_secret());

@@ -18,6 +18,7 @@ mod deploy;
 mod durability;
 mod events;
 mod isolation;
+mod limits;
 mod pool;
 mod projects;
 mod readiness;

@@ -13,10 +13,13 @@ use uuid::Uuid;
 
 fn settings(connections: u32) -> DatabaseSettings {
     DatabaseSettings {
-        database_url: world().database_url.clone(),
-        database_password_dir: world().password_dir.clone(),
-        database_max_connections: connections,
-        database_ca_file: None,
+        // No time of this machine decides a test.
+        database_wait_milliseconds: 10_000,
+        ..DatabaseSettings::new(
+            world().database_url.clone(),
+            world().password_dir.clone(),
+            connections,
+        )
     }
 }
 
@@ -98,25 +101,27 @@ fn signal(pid: i32, name: &str) {
 async fn a_connection_that_is_silent_alone_does_not_cost_the_others() {
     let db = Db::new(&settings(3), "consultants", Wake::default(), Tasks::new())
         .expect("the role has a password");
-    let ctx = ctx_of(TenantId::new(Clock::system().new_uuid()));
-    let (first, others) = three(&db, &ctx).await;
+    // Of three connections a tenant holds one.
+    let tenants = [1_u128, 2, 3].map(|number| ctx_of(TenantId::new(Uuid::from_u128(number))));
+    let [ctx, other, _] = &tenants;
+    let (first, others) = three(&db, &tenants).await;
     // The one that came back last is taken first.
     let stopped = Stopped::new(first);
     let done = std::cell::Cell::new(false);
     let meets_it = async {
-        let tx = db.begin(&ctx).await.expect("another connection");
+        let tx = db.begin(ctx).await.expect("another connection");
         done.set(true);
         tx.commit().await.expect("it ends");
     };
     let others_work = async {
         while !done.get() {
-            operation(&db, &ctx).await.expect("a sound connection");
+            operation(&db, other).await.expect("a sound connection");
         }
     };
     tokio::join!(meets_it, others_work);
     drop(stopped);
 
-    let (last, mut kept) = three(&db, &ctx).await;
+    let (last, mut kept) = three(&db, &tenants).await;
     kept.push(last);
     assert!(!kept.contains(&first), "a silent connection is used again");
     assert!(
@@ -126,9 +131,9 @@ async fn a_connection_that_is_silent_alone_does_not_cost_the_others() {
 }
 
 /// The server's processes of three connections: the one that goes back last, and the others.
-async fn three(db: &Db, ctx: &Ctx) -> (i32, Vec<i32>) {
+async fn three(db: &Db, tenants: &[Ctx; 3]) -> (i32, Vec<i32>) {
     let mut open = Vec::new();
-    for _ in 0..3 {
+    for ctx in tenants {
         open.push(db.begin(ctx).await.expect("begun"));
     }
     let mut pids = Vec::new();
@@ -183,10 +188,11 @@ async fn two_thousand_cancelled_calls_leave_no_transaction_and_no_setting_behind
     // statement's own time, which moves between two statements.
     let probe = "select nullif(current_setting('app.current_tenant_id', true), ''), \
                  (select count(*) from consultants.consultant), now(), pg_sleep(0.05)::text, $1::uuid, $2::uuid";
-    let look = || db.read_one::<Found>(&contexts[0], probe, Uuid::nil());
+    let look = |ctx| db.read_one::<Found>(ctx, probe, Uuid::nil());
+    let [own, other] = &contexts;
     for _ in 0..2 {
-        let (first, second) = tokio::join!(look(), look());
-        let (third, fourth) = tokio::join!(look(), look());
+        let (first, second) = tokio::join!(look(own), look(other));
+        let (third, fourth) = tokio::join!(look(own), look(other));
         let mut times = std::collections::HashSet::new();
         for found in [first, second, third, fourth] {
             let (setting, rows, at, ..) = found.expect("the connection works").expect("a row");

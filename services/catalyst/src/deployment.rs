@@ -71,12 +71,11 @@ impl Deployment {
     }
 
     fn database_settings(&self, connections: u32) -> DatabaseSettings {
-        DatabaseSettings {
-            database_url: self.stack.database_url.clone(),
-            database_password_dir: self.keys.password_dir(),
-            database_max_connections: connections,
-            database_ca_file: None,
-        }
+        DatabaseSettings::new(
+            self.stack.database_url.clone(),
+            self.keys.password_dir(),
+            connections,
+        )
     }
 
     fn nats_settings(&self) -> NatsSettings {

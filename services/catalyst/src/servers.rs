@@ -85,14 +85,14 @@ impl ServerOptions {
 
     /// The database, or which setting of it is missing or wrong.
     pub(crate) fn database(&self) -> Result<DatabaseSettings, String> {
+        let url = given("CATALYST_DATABASE_URL", self.database_url.as_ref())?;
+        let password_dir = given(
+            "CATALYST_DATABASE_PASSWORD_DIR",
+            self.database_password_dir.as_ref(),
+        )?;
         let settings = DatabaseSettings {
-            database_url: given("CATALYST_DATABASE_URL", self.database_url.as_ref())?,
-            database_password_dir: given(
-                "CATALYST_DATABASE_PASSWORD_DIR",
-                self.database_password_dir.as_ref(),
-            )?,
-            database_max_connections: 1,
             database_ca_file: self.database_ca_file.clone(),
+            ..DatabaseSettings::new(url, password_dir, 1)
         };
         let checked = self.plaintext.check_database(&settings);
         checked.map_err(|error| error.to_string())?;
@@ -153,12 +153,11 @@ impl Local {
 
     /// Its PostgreSQL.
     pub(crate) fn database(&self) -> DatabaseSettings {
-        DatabaseSettings {
-            database_url: self.running.database_url.clone(),
-            database_password_dir: self.keys.password_dir(),
-            database_max_connections: 1,
-            database_ca_file: None,
-        }
+        DatabaseSettings::new(
+            self.running.database_url.clone(),
+            self.keys.password_dir(),
+            1,
+        )
     }
 
     /// Its NATS.

@@ -1,12 +1,12 @@
 //! A request as it arrives: bounded in time, size and memory before anything decodes it.
 //!
 //! Invariant: what has not arrived whole holds no place among the calls at work, and large messages together never
-//! hold more than [`ROOM`].
+//! hold more than [`ROOM`]. Reports are shed before reads, reads before writes, and probes never.
 
 use std::future::Future;
 use std::net::IpAddr;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -18,13 +18,20 @@ use tonic::body::Body;
 use tonic::{Code, Status};
 
 use crate::abuse::Reports;
+use crate::class::Class;
 use crate::error::Verdict;
-use crate::telemetry::METRICS;
+use crate::ids::TenantId;
+use crate::limits::Seat;
+use crate::telemetry::{METRICS, shed_labels};
 
 /// The largest request message, in bytes.
 pub(crate) const MAX_MESSAGE_BYTES: usize = 4 * 1024 * 1024;
 /// Calls that one process works on at the same time; more are shed.
 const MAX_CALLS: usize = 1_024;
+/// Reads are shed when so many calls are at work.
+const READ_CALLS: usize = 820;
+/// Reports are shed when so many calls are at work.
+const REPORT_CALLS: usize = 614;
 /// What large messages of all calls may hold together, in bytes.
 const ROOM: usize = 32 * 1024 * 1024;
 /// A message above this is large.
@@ -48,23 +55,73 @@ impl Default for Capacity {
     }
 }
 
-/// The place of one call among those at work.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Place(Arc<Mutex<Option<OwnedSemaphorePermit>>>);
+/// The place of one call among those at work: of the process, and of its tenant once that is known.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    class: Class,
+    held: Arc<Mutex<Held>>,
+    tenant: Arc<OnceLock<TenantId>>,
+}
+
+#[derive(Debug, Default)]
+struct Held {
+    permit: Option<OwnedSemaphorePermit>,
+    seat: Option<Seat>,
+}
 
 impl Place {
+    pub(crate) fn new(class: Class) -> Self {
+        Self {
+            class,
+            held: Arc::default(),
+            tenant: Arc::default(),
+        }
+    }
+
     /// Takes a place, or says that there is none.
     pub(crate) fn take(&self, capacity: &Capacity) -> Result<(), Status> {
-        let permit = Arc::clone(&capacity.calls)
-            .try_acquire_owned()
-            .map_err(|_| overloaded("the server is at its limit of calls"))?;
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(permit);
+        let most = match self.class {
+            Class::Health => return Ok(()),
+            Class::Write => MAX_CALLS,
+            Class::Read => READ_CALLS,
+            Class::Report => REPORT_CALLS,
+        };
+        let at_work = MAX_CALLS - capacity.calls.available_permits();
+        let permit = Arc::clone(&capacity.calls).try_acquire_owned().ok();
+        let permit = permit.filter(|_| at_work < most);
+        if permit.is_none() {
+            return Err(overloaded(
+                self.class,
+                "the server is at its limit of calls",
+            ));
+        }
+        self.held().permit = permit;
         Ok(())
+    }
+
+    /// Notes whose call it is.
+    pub(crate) fn is_of(&self, tenant: TenantId) {
+        // The gate sees a call once.
+        let _ = self.tenant.set(tenant);
+    }
+
+    /// Whose call it is; none before its token was verified.
+    pub(crate) fn tenant(&self) -> Option<TenantId> {
+        self.tenant.get().copied()
+    }
+
+    /// Keeps the call among those of its tenant for as long as it has its place.
+    pub(crate) fn keep(&self, seat: Seat) {
+        self.held().seat = Some(seat);
     }
 
     /// Gives the place to another call.
     pub(crate) fn leave(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.held() = Held::default();
+    }
+
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -151,7 +208,11 @@ impl Arriving {
                         let held = Arc::clone(&self.capacity.room)
                             .try_acquire_many_owned(wanted)
                             .map_err(|_| {
-                                overloaded("the server is at its limit of large messages")
+                                // Only writes carry so much.
+                                overloaded(
+                                    Class::Write,
+                                    "the server is at its limit of large messages",
+                                )
                             })?;
                         self.held = Some(held);
                     }
@@ -262,10 +323,8 @@ pub(crate) fn too_large() -> Status {
     .into_status()
 }
 
-fn overloaded(message: &str) -> Status {
-    METRICS
-        .shed
-        .add(1, &[opentelemetry::KeyValue::new("reason", "load")]);
+fn overloaded(class: Class, message: &str) -> Status {
+    METRICS.shed.add(1, &shed_labels("load", class.name()));
     Verdict::new(Code::ResourceExhausted, ErrorReason::Overloaded, message)
         .retry_after(Duration::from_millis(200))
         .into_status()
@@ -308,7 +367,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_request_that_never_ends_is_given_up_at_its_deadline() {
-        let mut body = arriving(vec![], Place::default(), Capacity::default());
+        let mut body = arriving(vec![], Place::new(Class::Write), Capacity::default());
         let error = next(&mut body).await.unwrap_err();
         assert_eq!(error.code(), Code::DeadlineExceeded);
     }
@@ -316,7 +375,7 @@ mod tests {
     #[tokio::test]
     async fn a_call_takes_its_place_when_its_message_is_whole_and_not_before() {
         let capacity = Capacity::default();
-        let place = Place::default();
+        let place = Place::new(Class::Write);
         let frames: Vec<&[u8]> = vec![&[0, 0, 0], &[0, 2, 7], &[7]];
         let mut body = arriving(frames, place.clone(), capacity.clone());
         for free in [MAX_CALLS, MAX_CALLS, MAX_CALLS - 1] {
@@ -327,11 +386,30 @@ mod tests {
         assert_eq!(capacity.calls.available_permits(), MAX_CALLS);
     }
 
+    #[test]
+    fn reports_are_shed_before_reads_reads_before_writes_and_probes_never() {
+        let capacity = Capacity::default();
+        let classes = [Class::Health, Class::Write, Class::Read, Class::Report];
+        let mut at_work = Vec::new();
+        for (calls, let_in) in [(0, 4), (REPORT_CALLS, 3), (READ_CALLS, 2), (MAX_CALLS, 1)] {
+            while at_work.len() < calls {
+                let place = Place::new(Class::Write);
+                place.take(&capacity).unwrap();
+                at_work.push(place);
+            }
+            let taken = classes.map(|class| Place::new(class).take(&capacity).is_ok());
+            let expected = [0, 1, 2, 3].map(|at| at < let_in);
+            assert_eq!(taken, expected, "{calls} at work");
+        }
+        at_work.clear();
+        assert_eq!(capacity.calls.available_permits(), MAX_CALLS);
+    }
+
     #[tokio::test]
     async fn a_length_beyond_the_limit_is_refused_before_its_bytes_are_read() {
         let mut body = arriving(
             vec![&[0, 0, 64, 0, 1]],
-            Place::default(),
+            Place::new(Class::Write),
             Capacity::default(),
         );
         let error = next(&mut body).await.unwrap_err();
@@ -343,18 +421,26 @@ mod tests {
         let capacity = Capacity::default();
         let mut waiting = Vec::new();
         for _ in 0..ROOM / MAX_MESSAGE_BYTES {
-            let mut body = arriving(vec![&[0, 0, 64, 0, 0]], Place::default(), capacity.clone());
+            let mut body = arriving(
+                vec![&[0, 0, 64, 0, 0]],
+                Place::new(Class::Write),
+                capacity.clone(),
+            );
             next(&mut body).await.unwrap();
             waiting.push(body);
         }
         let large: &[u8] = &[0, 0, 1, 0, 1];
-        let mut refused = arriving(vec![large], Place::default(), capacity.clone());
+        let mut refused = arriving(vec![large], Place::new(Class::Write), capacity.clone());
         let error = next(&mut refused).await.unwrap_err();
         assert_eq!(error.code(), Code::ResourceExhausted);
-        let mut small = arriving(vec![&[0, 0, 0, 0, 0]], Place::default(), capacity.clone());
+        let mut small = arriving(
+            vec![&[0, 0, 0, 0, 0]],
+            Place::new(Class::Write),
+            capacity.clone(),
+        );
         next(&mut small).await.unwrap();
         waiting.pop();
-        let mut again = arriving(vec![large], Place::default(), capacity);
+        let mut again = arriving(vec![large], Place::new(Class::Write), capacity);
         next(&mut again).await.unwrap();
     }
 

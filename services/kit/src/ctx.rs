@@ -5,12 +5,14 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, Instant};
 
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::ids::{Id, TenantId};
 use crate::permission::Role;
+use crate::plan::Plan;
 
 /// Who acts.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -107,7 +109,7 @@ impl Clock {
     }
 }
 
-/// Tenant, actor, roles, time and ids of one call or one event.
+/// Tenant, actor, roles, plan, deadline, time and ids of one call or one event.
 #[derive(Clone, Debug)]
 pub struct Ctx {
     tenant: TenantId,
@@ -115,6 +117,8 @@ pub struct Ctx {
     roles: Arc<[Role]>,
     method: &'static str,
     request_id: Uuid,
+    plan: Plan,
+    deadline: Option<Instant>,
     clock: Clock,
 }
 
@@ -133,7 +137,18 @@ impl Ctx {
             roles,
             method,
             request_id,
+            plan: Plan::default(),
+            deadline: None,
             clock,
+        }
+    }
+
+    /// The same call of a tenant with this plan, whose caller waits until `deadline`.
+    pub(crate) fn within(self, plan: Plan, deadline: Option<Instant>) -> Self {
+        Self {
+            plan,
+            deadline,
+            ..self
         }
     }
 
@@ -145,6 +160,8 @@ impl Ctx {
             roles: Arc::new([]),
             method: "",
             request_id: Uuid::nil(),
+            plan: Plan::default(),
+            deadline: None,
             clock,
         }
     }
@@ -175,6 +192,25 @@ impl Ctx {
     /// Names this call in logs; nil for an event, which has an id of its own.
     pub fn request_id(&self) -> Uuid {
         self.request_id
+    }
+
+    /// How much of the deployment the tenant may use.
+    pub fn plan(&self) -> Plan {
+        self.plan
+    }
+
+    /// When the caller stops waiting; none for a stream and for an event.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.deadline
+    }
+
+    /// How long the caller still waits, at most `limit`; nothing when it has stopped.
+    pub(crate) fn remaining(&self, limit: Duration) -> Duration {
+        self.deadline.map_or(limit, |deadline| {
+            deadline
+                .saturating_duration_since(Instant::now())
+                .min(limit)
+        })
     }
 
     /// The current instant, UTC, in microseconds.

@@ -14,17 +14,21 @@ use sqlx::postgres::{PgConnectOptions, PgRow};
 use sqlx::{AssertSqlSafe, FromRow};
 
 use crate::Error;
+use crate::class::Class;
 use crate::ctx::Ctx;
 use crate::events::Emitted;
 use crate::failpoint;
 use crate::ids::TenantId;
 use crate::once::Claim;
 use crate::outbox::{OutboxSql, Wake};
-use crate::pool::{Pool, is_dead};
+use crate::pool::{ACQUIRE_LIMIT, Pool, is_dead};
 use crate::pressure::Pressure;
 use crate::session::Session;
 use crate::settings::{DatabaseSettings, SettingsError, read_secret};
 use crate::tasks::Tasks;
+use crate::telemetry::{METRICS, shed_labels};
+use crate::turns::Asker;
+use crate::usage::USAGE;
 use crate::{tls, wire};
 
 /// How long the database may take to say that it is there.
@@ -34,6 +38,8 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(2);
 #[derive(Clone)]
 pub struct Db {
     pool: Pool,
+    /// How long a call waits for a connection.
+    wait: Duration,
     sql: Arc<OutboxSql>,
     wake: Wake,
     tasks: Tasks,
@@ -51,6 +57,7 @@ impl Db {
         let options = role_options(settings, &format!("{schema}_app"))?;
         Ok(Self {
             pool: Pool::new(options, settings.database_max_connections),
+            wait: Duration::from_millis(settings.database_wait_milliseconds),
             sql: Arc::new(OutboxSql::new(schema)),
             wake,
             tasks,
@@ -67,7 +74,8 @@ impl Db {
     }
 
     /// Opens a transaction that sees and writes the rows of the context's tenant alone: one round trip.
-    /// A mutation waits first, or is refused, when too many events wait for the broker.
+    /// A mutation waits first, or is refused, when too many events wait for the broker. Tenants take turns; a call that
+    /// waits too long for its own is [`Error::Busy`], and one whose caller has gone is [`Error::TooLate`].
     pub async fn begin(&self, ctx: &Ctx) -> Result<Tx, Error> {
         if let Some(pressure) = &self.pressure {
             pressure.admit(ctx).await?;
@@ -76,9 +84,11 @@ impl Db {
         let tenant = ctx.tenant();
         let statement: Arc<str> =
             format!("begin; set local app.current_tenant_id = '{tenant}'").into();
-        let lease = self.pool.open(statement).await?;
+        let wait = self.wait_of(ctx)?;
+        let opened = self.pool.open(statement, Asker::of(ctx), wait).await;
+        let lease = opened.map_err(|error| waited(ctx, error))?;
         Ok(Tx {
-            session: Session::new(lease, self.tasks.clone(), true),
+            session: Session::new(lease, self.tasks.clone(), true).until(ctx.deadline()),
             db: self.clone(),
             tenant,
             emitted: Vec::new(),
@@ -102,7 +112,10 @@ impl Db {
     {
         let mut retried = false;
         loop {
-            let mut session = self.reader().await?;
+            let wait = self.wait_of(ctx)?;
+            let leased = self.pool.acquire(Asker::of(ctx), wait).await;
+            let lease = leased.map_err(|error| waited(ctx, error))?;
+            let mut session = Session::new(lease, self.tasks.clone(), false).until(ctx.deadline());
             let found = sqlx::query_as(sql)
                 .bind(ctx.tenant().uuid())
                 .bind(id)
@@ -118,8 +131,19 @@ impl Db {
 
     /// A connection without a tenant, for statements that set it themselves.
     pub(crate) async fn reader(&self) -> Result<Session, Error> {
-        let lease = self.pool.acquire().await?;
+        let lease = self.pool.acquire(Asker::SERVICE, ACQUIRE_LIMIT).await?;
         Ok(Session::new(lease, self.tasks.clone(), false))
+    }
+
+    /// How long a connection may be waited for in this context. What an event causes has nobody who waits for it.
+    fn wait_of(&self, ctx: &Ctx) -> Result<Duration, Error> {
+        if ctx.method().is_empty() {
+            return Ok(ACQUIRE_LIMIT);
+        }
+        match ctx.remaining(self.wait) {
+            Duration::ZERO => Err(Error::TooLate),
+            wait => Ok(wait),
+        }
     }
 
     /// Whether the database answers, shortly.
@@ -165,7 +189,8 @@ impl ExemptDb {
 
     /// Opens a transaction without a tenant.
     pub async fn begin(&self) -> Result<ExemptTx, Error> {
-        let lease = self.pool.open("begin".into()).await?;
+        let begin = "begin".into();
+        let lease = self.pool.open(begin, Asker::SERVICE, ACQUIRE_LIMIT).await?;
         Ok(ExemptTx {
             session: Session::new(lease, self.tasks.clone(), true),
         })
@@ -173,7 +198,7 @@ impl ExemptDb {
 
     /// A connection for single statements, each a transaction of its own.
     pub async fn reader(&self) -> Result<Session, Error> {
-        let lease = self.pool.acquire().await?;
+        let lease = self.pool.acquire(Asker::SERVICE, ACQUIRE_LIMIT).await?;
         Ok(Session::new(lease, self.tasks.clone(), false))
     }
 
@@ -279,6 +304,7 @@ impl Tx {
         }
         self.session.commit().await?;
         if wakes {
+            USAGE.emitted(self.tenant, emitted.len());
             failpoint::reach("after_commit").await;
             self.db.wake.wake();
         }
@@ -339,6 +365,18 @@ impl Deref for ExemptTx {
 impl DerefMut for ExemptTx {
     fn deref_mut(&mut self) -> &mut Session {
         &mut self.session
+    }
+}
+
+/// What it means that no connection came free in time: a call is shed, and what an event causes is tried again.
+fn waited(ctx: &Ctx, error: sqlx::Error) -> Error {
+    match error {
+        sqlx::Error::PoolTimedOut if !ctx.method().is_empty() => {
+            let class = Class::of(ctx.method()).name();
+            METRICS.shed.add(1, &shed_labels("database", class));
+            Error::Busy
+        }
+        error => error.into(),
     }
 }
 

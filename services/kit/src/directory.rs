@@ -1,4 +1,4 @@
-//! The tenants of the deployment as this process knows them: a watched key-value bucket.
+//! The tenants of the deployment as this process knows them, and how much of it each may use: a watched key-value bucket.
 //!
 //! A suspended tenant is refused as soon as the bucket says so; without the bus the last known state holds.
 
@@ -14,25 +14,34 @@ use tokio::sync::watch;
 
 use crate::bus::Bus;
 use crate::ids::TenantId;
+use crate::plan::Plan;
 use crate::tasks::Tasks;
 
 /// The bucket's name.
 pub const BUCKET: &str = "tenants";
 
-/// Whether a tenant may use the deployment.
+/// Whether a tenant may use the deployment, and how much of it.
 #[derive(Clone, Debug)]
 pub struct Directory {
-    states: Arc<RwLock<HashMap<TenantId, (TenantState, i64)>>>,
+    tenants: Arc<RwLock<HashMap<TenantId, Known>>>,
     /// Raised with each change, so that open streams look again.
     changed: watch::Sender<u64>,
     loaded: watch::Sender<bool>,
+}
+
+/// What is known of a tenant.
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    state: TenantState,
+    plan: Plan,
+    version: i64,
 }
 
 impl Directory {
     /// Starts watching; [`Directory::loaded`] tells when the bucket has been read once.
     pub(crate) fn start(bus: Bus, tasks: &Tasks) -> Self {
         let directory = Self {
-            states: Arc::default(),
+            tenants: Arc::default(),
             changed: watch::channel(0).0,
             loaded: watch::channel(false).0,
         };
@@ -44,11 +53,15 @@ impl Directory {
     pub fn is_active(&self, tenant: TenantId) -> bool {
         tenant == TenantId::PLATFORM
             || self
-                .states
-                .read()
-                .unwrap_or_else(PoisonError::into_inner)
-                .get(&tenant)
-                .is_some_and(|(state, _)| *state == TenantState::Active)
+                .known(tenant)
+                .is_some_and(|known| known.state == TenantState::Active)
+    }
+
+    /// How much of the deployment the tenant may use. The ordinary share for the platform, and for a tenant of which
+    /// nothing is known, which is refused elsewhere.
+    pub fn plan(&self, tenant: TenantId) -> Plan {
+        self.known(tenant)
+            .map_or(Plan::default(), |known| known.plan)
     }
 
     /// Waits at most `limit` for a tenant that nothing is known of: one that was just created is on its way here.
@@ -66,12 +79,15 @@ impl Directory {
     }
 
     fn is_known(&self, tenant: TenantId) -> bool {
-        tenant == TenantId::PLATFORM
-            || self
-                .states
-                .read()
-                .unwrap_or_else(PoisonError::into_inner)
-                .contains_key(&tenant)
+        tenant == TenantId::PLATFORM || self.known(tenant).is_some()
+    }
+
+    fn known(&self, tenant: TenantId) -> Option<Known> {
+        self.tenants
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&tenant)
+            .copied()
     }
 
     /// Resolves once `tenant` is no longer active; for streams that stay open.
@@ -128,15 +144,20 @@ impl Directory {
         let Some(tenant) = TenantId::parse_strict(key) else {
             return;
         };
-        let mut states = self.states.write().unwrap_or_else(PoisonError::into_inner);
+        let mut tenants = self.tenants.write().unwrap_or_else(PoisonError::into_inner);
         match operation {
             Operation::Put => match TenantDirectoryEntry::decode(value) {
                 Ok(entry) => {
-                    let newer = states
+                    let known = Known {
+                        state: entry.state(),
+                        plan: Plan::of(entry.plan()).unwrap_or_default(),
+                        version: entry.version,
+                    };
+                    let newer = tenants
                         .get(&tenant)
-                        .is_none_or(|(_, version)| *version <= entry.version);
+                        .is_none_or(|before| before.version <= known.version);
                     if newer {
-                        states.insert(tenant, (entry.state(), entry.version));
+                        tenants.insert(tenant, known);
                     }
                 }
                 Err(error) => {
@@ -144,10 +165,10 @@ impl Directory {
                 }
             },
             Operation::Delete | Operation::Purge => {
-                states.remove(&tenant);
+                tenants.remove(&tenant);
             }
         }
-        drop(states);
+        drop(tenants);
         self.changed.send_modify(|count| *count += 1);
     }
 }

@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use crate::fields::Violation;
 use crate::ids::{Id, Kind};
+use crate::session::TooLate;
 
 /// The `domain` of every `google.rpc.ErrorInfo`.
 pub const DOMAIN: &str = "catalyst";
@@ -53,6 +54,14 @@ pub enum Error {
     /// More events wait for the broker than the service may keep.
     #[error("the service has more changes to tell of than it may keep: repeat the call later")]
     Overloaded,
+    /// More calls wait for the database than it takes.
+    #[error("the service has more calls than its database takes: repeat the call later")]
+    Busy,
+    /// The caller no longer waits.
+    #[error(
+        "the deadline passed; the call may still take effect: repeat it with the same request_id"
+    )]
+    TooLate,
     /// A fault of ours.
     #[error("internal error")]
     Internal(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -80,6 +89,7 @@ impl From<sqlx::Error> for Error {
             .and_then(sqlx::error::DatabaseError::code)
             .map(std::borrow::Cow::into_owned);
         match (state.as_deref(), &error) {
+            (None, sqlx::Error::Configuration(source)) if source.is::<TooLate>() => Self::TooLate,
             // serialization_failure, deadlock_detected, lock_not_available
             (Some("40001" | "40P01" | "55P03"), _) => Self::Collision(error),
             // query_canceled by statement_timeout, admin_shutdown, crash_shutdown, cannot_connect_now,
@@ -132,6 +142,7 @@ pub struct Verdict {
     metadata: HashMap<String, String>,
     violations: Vec<Violation>,
     retry_after: Option<Duration>,
+    quota: Option<(String, String)>,
     missing: Option<(&'static str, Uuid)>,
     is_page_token_foreign: bool,
 }
@@ -146,6 +157,7 @@ impl Verdict {
             metadata: HashMap::new(),
             violations: Vec::new(),
             retry_after: None,
+            quota: None,
             missing: None,
             is_page_token_foreign: false,
         }
@@ -180,6 +192,13 @@ impl Verdict {
         self
     }
 
+    /// Names whose quota was reached and what it is.
+    #[must_use]
+    pub fn over_quota(mut self, subject: String, description: String) -> Self {
+        self.quota = Some((subject, description));
+        self
+    }
+
     /// The code that the caller gets.
     pub fn code(&self) -> Code {
         self.code
@@ -206,12 +225,15 @@ impl Verdict {
         malformed.map(|it| it.field.clone()).collect()
     }
 
-    /// The status on the wire: ErrorInfo always, BadRequest and RetryInfo where they say something.
+    /// The status on the wire: ErrorInfo always, BadRequest, QuotaFailure and RetryInfo where they say something.
     pub fn into_status(self) -> Status {
         let mut details = ErrorDetails::new();
         details.set_error_info(reason_text(self.reason), DOMAIN, self.metadata);
         for violation in &self.violations {
             details.add_bad_request_violation(&violation.field, &violation.description);
+        }
+        if let Some((subject, description)) = self.quota {
+            details.add_quota_failure_violation(subject, description);
         }
         if self.retry_after.is_some() {
             details.set_retry_info(self.retry_after);
@@ -279,6 +301,13 @@ impl ServiceError for Error {
                 Verdict::new(Code::ResourceExhausted, ErrorReason::Overloaded, message)
                     .retry_after(Duration::from_secs(2))
             }
+            Self::Busy => Verdict::new(Code::ResourceExhausted, ErrorReason::Overloaded, message)
+                .retry_after(Duration::from_millis(200)),
+            Self::TooLate => Verdict::new(
+                Code::DeadlineExceeded,
+                ErrorReason::DeadlineExceeded,
+                message,
+            ),
             Self::Internal(_) => Verdict::new(Code::Internal, ErrorReason::Internal, message),
         }
     }

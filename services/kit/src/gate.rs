@@ -1,14 +1,12 @@
 //! The gate: from a request's metadata to a [`Ctx`], or to a refusal that is on record before the caller has it.
 //!
-//! Order of checks: token, tenant metadata, suspension, role, rate. All of it before the first row is read, so that a
+//! Order of checks: token, tenant metadata, suspension, role, limits. All of it before the first row is read, so that a
 //! refusal depends on token, metadata, tenant state and role alone.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use governor::clock::Clock as _;
-use governor::{DefaultKeyedRateLimiter, Quota};
 use opentelemetry::KeyValue;
 use proto::common::v1::{
     AuthenticationFailure, ErrorReason, PermissionDenied, ServiceIdentityMisused,
@@ -22,7 +20,9 @@ use crate::ctx::{Actor, Clock, Ctx};
 use crate::directory::Directory;
 use crate::error::{ServiceError, Verdict};
 use crate::ids::TenantId;
+use crate::limits::{Exceeded, Limit, Limits, Seat};
 use crate::permission::{Allows, Permission, Role, Rpc};
+use crate::plan::Plan;
 use crate::security::{SecurityLog, Unverified};
 use crate::server::Called;
 use crate::telemetry::METRICS;
@@ -40,31 +40,7 @@ pub(crate) struct Gate {
     pub(crate) security: SecurityLog,
     pub(crate) clock: Clock,
     pub(crate) table: &'static [Rpc],
-    pub(crate) limiter: Arc<Limiter>,
-}
-
-/// Calls per tenant and second in this process.
-pub(crate) struct Limiter {
-    tenants: DefaultKeyedRateLimiter<TenantId>,
-}
-
-impl Limiter {
-    pub(crate) fn new(per_second: std::num::NonZeroU32) -> Self {
-        Self {
-            tenants: DefaultKeyedRateLimiter::keyed(Quota::per_second(per_second)),
-        }
-    }
-
-    /// How long to wait, if the tenant is over its rate.
-    fn check(&self, tenant: TenantId) -> Option<Duration> {
-        let refused = self.tenants.check_key(&tenant).err()?;
-        Some(refused.wait_time_from(governor::clock::DefaultClock::default().now()))
-    }
-
-    /// Forgets tenants that have been quiet, so that state stays bounded by the busy ones.
-    pub(crate) fn forget_quiet(&self) {
-        self.tenants.retain_recent();
-    }
+    pub(crate) limits: Limits,
 }
 
 impl Gate {
@@ -91,6 +67,7 @@ impl Gate {
         };
         let tenant = principal.tenant();
         tracing::Span::current().record("tenant.id", tracing::field::display(tenant));
+        called.place.is_of(tenant);
         let actor = match &principal {
             Principal::User { subject, .. } => Actor::User(subject.to_string()),
             Principal::Service { service, .. } => Actor::Service(service.to_string()),
@@ -99,15 +76,18 @@ impl Gate {
             .await?;
         self.check_active(tenant, &actor, rpc.method).await?;
         let roles = self.check_role(&principal, &actor, rpc).await?;
-        self.check_rate(tenant, &actor, rpc.method)?;
-        Ok(Ctx::of_call(
+        let plan = self.directory.plan(tenant);
+        let seat = self.check_limits(tenant, plan, &actor, rpc.method)?;
+        called.place.keep(seat);
+        let ctx = Ctx::of_call(
             tenant,
             actor,
             roles,
             rpc.method,
             called.request_id,
             self.clock.clone(),
-        ))
+        );
+        Ok(ctx.within(plan, called.deadline))
     }
 
     async fn authenticate(
@@ -279,25 +259,22 @@ impl Gate {
         .into_status())
     }
 
-    fn check_rate(
+    fn check_limits(
         &self,
         tenant: TenantId,
+        plan: Plan,
         actor: &Actor,
         method: &'static str,
-    ) -> Result<(), Status> {
-        let Some(wait) = self.limiter.check(tenant) else {
-            return Ok(());
-        };
-        METRICS
-            .limited
-            .add(1, &[KeyValue::new("rpc.method", method)]);
-        self.security.count_limited(tenant, actor, method);
-        let message = "the tenant calls more often than it may";
-        Err(
-            Verdict::new(Code::ResourceExhausted, ErrorReason::RateLimited, message)
-                .retry_after(wait)
-                .into_status(),
-        )
+    ) -> Result<Seat, Status> {
+        self.limits.admit(tenant, plan).map_err(|exceeded| {
+            let labels = [
+                KeyValue::new("rpc.method", method),
+                KeyValue::new("limit", exceeded.kind.name()),
+            ];
+            METRICS.limited.add(1, &labels);
+            self.security.count_limited(tenant, actor, method);
+            limited(tenant, &exceeded)
+        })
     }
 
     /// Commits the event; a refusal that cannot be recorded becomes UNAVAILABLE.
@@ -321,6 +298,27 @@ pub(crate) fn not_active() -> Status {
         message,
     )
     .into_status()
+}
+
+/// RESOURCE_EXHAUSTED for a tenant that asks for more than its plan lets it.
+fn limited(tenant: TenantId, exceeded: &Exceeded) -> Status {
+    let limit = exceeded.limit;
+    let (reason, message, quota) = match exceeded.kind {
+        Limit::Rate => (
+            ErrorReason::RateLimited,
+            "the tenant calls more often than it may",
+            format!("{limit} calls a second in each process"),
+        ),
+        Limit::Concurrency => (
+            ErrorReason::ConcurrencyLimited,
+            "the tenant has as many calls at work as it may",
+            format!("{limit} calls at the same time in each process"),
+        ),
+    };
+    Verdict::new(Code::ResourceExhausted, reason, message)
+        .over_quota(format!("tenant:{tenant}"), quota)
+        .retry_after(exceeded.wait)
+        .into_status()
 }
 
 fn internal(why: &str) -> Status {
@@ -409,14 +407,5 @@ mod tests {
             );
             assert!(names_another(&metadata, TenantId::PLATFORM));
         }
-    }
-
-    #[test]
-    fn a_tenant_over_its_rate_waits_and_no_other_does() {
-        let limiter = Limiter::new(std::num::NonZeroU32::MIN);
-        assert_eq!(limiter.check(TenantId::PLATFORM), None);
-        let wait = limiter.check(TenantId::PLATFORM);
-        assert!(wait.is_some_and(|wait| wait <= Duration::from_secs(1)));
-        assert_eq!(limiter.check(TenantId::NONE), None);
     }
 }

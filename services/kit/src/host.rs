@@ -26,8 +26,9 @@ use crate::ctx::Clock;
 use crate::db::Db;
 use crate::directory::Directory;
 use crate::events::Stream;
-use crate::gate::{Gate, Limiter};
+use crate::gate::Gate;
 use crate::kit::Kit;
+use crate::limits::Limits;
 use crate::migrate::{MigrateError, Sql};
 use crate::outbox::{OutboxSql, Wake};
 use crate::page::Pages;
@@ -43,6 +44,7 @@ use crate::subscriber::parking::Parking;
 use crate::subscriber::{Consuming, Subscriber, Subscription};
 use crate::tasks::Tasks;
 use crate::token::Verifier;
+use crate::usage::USAGE;
 use crate::workload::Workload;
 
 /// How long callers and balancers have to notice NOT_SERVING before connections are asked to go. A call that is made at
@@ -221,12 +223,16 @@ impl Host {
             watchers: Tasks::new(),
             background: Tasks::new(),
         };
+        if let Err(error) = USAGE.register(&registry) {
+            tracing::warn!(error = %error, "what tenants use is not on /metrics");
+        }
         let mut routes = Routes::new(health_service);
         let mut methods = Methods::outside_the_contract(settings.listen.reflection);
         let mut reports = Reports::default();
+        let limits = Limits::new(settings.listen.limits.clone());
         for (definition, build) in services {
             match host
-                .start_service(settings, definition, build, address, &clock)
+                .start_service(settings, definition, build, address, &limits, &clock)
                 .await
             {
                 Ok((app, security)) => {
@@ -270,6 +276,7 @@ impl Host {
         definition: Definition,
         build: Build,
         address: SocketAddr,
+        limits: &Limits,
         clock: &Clock,
     ) -> Result<(Routes, SecurityLog), StartError> {
         let service = definition.name;
@@ -317,9 +324,8 @@ impl Host {
         let verifier = Verifier::open(&settings.identity, service, clock.clone()).await?;
         self.background
             .spawn(Arc::clone(&verifier).refresh(self.background.clone()));
-        let limiter = Arc::new(Limiter::new(settings.listen.tenant_calls_per_second));
         self.background.spawn(keep_small(
-            Arc::clone(&limiter),
+            limits.clone(),
             db.clone(),
             service,
             self.background.clone(),
@@ -345,7 +351,7 @@ impl Host {
                 security: security.clone(),
                 clock: clock.clone(),
                 table: definition.permissions,
-                limiter,
+                limits: limits.clone(),
             },
             security: security.clone(),
         };

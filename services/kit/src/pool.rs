@@ -11,10 +11,13 @@ use std::time::{Duration, Instant};
 use futures::StreamExt;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// How long a call waits for a free connection before it is told that the database is unavailable.
-const ACQUIRE_LIMIT: Duration = Duration::from_secs(2);
+use crate::turns::{Asker, Turn, Turns};
+use crate::usage::USAGE;
+
+/// How long a new connection may take to open, an old one to begin a transaction, and how long the service's own work
+/// waits for one that is free.
+pub(crate) const ACQUIRE_LIMIT: Duration = Duration::from_secs(2);
 /// How long a new process waits for each of its first connections: nobody calls it yet.
 const FILL_LIMIT: Duration = Duration::from_secs(10);
 /// A connection this old is replaced, so that a changed password, address or setting of the role takes effect.
@@ -30,7 +33,7 @@ pub(crate) struct Pool {
 #[derive(Debug)]
 struct Shared {
     options: PgConnectOptions,
-    permits: Arc<Semaphore>,
+    turns: Turns,
     size: u32,
     idle: Mutex<Vec<Idle>>,
     /// Raised when a connection turned out dead: idle ones of before are suspect and are not reused.
@@ -51,17 +54,17 @@ struct Idle {
 pub(crate) struct Lease {
     idle: Idle,
     shared: Arc<Shared>,
-    _permit: OwnedSemaphorePermit,
+    turn: Turn,
+    since: Instant,
 }
 
 impl Pool {
     pub(crate) fn new(options: PgConnectOptions, size: u32) -> Self {
-        let permits = Arc::new(Semaphore::new(usize::try_from(size).unwrap_or(1)));
         let options = options.disable_statement_logging();
         Self {
             shared: Arc::new(Shared {
                 options,
-                permits,
+                turns: Turns::new(size),
                 size,
                 idle: Mutex::default(),
                 generation: AtomicU64::new(0),
@@ -72,8 +75,7 @@ impl Pool {
 
     /// Connections in use, and the most there may be.
     pub(crate) fn usage(&self) -> (u32, u32) {
-        let free =
-            u32::try_from(self.shared.permits.available_permits()).unwrap_or(self.shared.size);
+        let free = self.shared.turns.free();
         (self.shared.size.saturating_sub(free), self.shared.size)
     }
 
@@ -81,7 +83,8 @@ impl Pool {
     /// those that have them.
     pub(crate) async fn answers(&self, limit: Duration) -> bool {
         let before = self.shared.returned();
-        match tokio::time::timeout(limit, self.open("select 1".into())).await {
+        let asked = self.open("select 1".into(), Asker::SERVICE, limit);
+        match tokio::time::timeout(limit, asked).await {
             Ok(Ok(lease)) => {
                 lease.give_back();
                 true
@@ -95,7 +98,7 @@ impl Pool {
     /// once when another one stops, do not wait for handshakes. What the server refuses is opened when it is needed.
     pub(crate) async fn fill(&self) {
         let opened = futures::stream::iter(0..self.shared.size)
-            .map(|_| self.acquire_within(FILL_LIMIT))
+            .map(|_| self.acquire_within(Asker::SERVICE, FILL_LIMIT, FILL_LIMIT))
             .buffer_unordered(AT_ONCE);
         // None goes back before all are open, or the next would be given the same.
         for lease in opened.collect::<Vec<_>>().await {
@@ -108,25 +111,29 @@ impl Pool {
         }
     }
 
-    pub(crate) async fn acquire(&self) -> Result<Lease, sqlx::Error> {
-        self.acquire_within(ACQUIRE_LIMIT).await
+    /// A connection in the asker's name, for which it waits at most `wait`: then it is `PoolTimedOut`.
+    pub(crate) async fn acquire(&self, asker: Asker, wait: Duration) -> Result<Lease, sqlx::Error> {
+        self.acquire_within(asker, wait, ACQUIRE_LIMIT).await
     }
 
-    /// Waits at most `limit` for its turn, and as long for a new connection.
-    async fn acquire_within(&self, limit: Duration) -> Result<Lease, sqlx::Error> {
-        let permits = Arc::clone(&self.shared.permits);
-        let permit = tokio::time::timeout(limit, permits.acquire_owned())
+    async fn acquire_within(
+        &self,
+        asker: Asker,
+        wait: Duration,
+        connect: Duration,
+    ) -> Result<Lease, sqlx::Error> {
+        let turn = tokio::time::timeout(wait, self.shared.turns.next(asker))
             .await
-            .map_err(|_| sqlx::Error::PoolTimedOut)?
-            .map_err(|_| sqlx::Error::PoolClosed)?;
+            .map_err(|_| sqlx::Error::PoolTimedOut)?;
+        let since = Instant::now();
         let generation = self.shared.generation.load(Ordering::Acquire);
         let idle = match self.shared.take_idle(generation) {
             Some(idle) => idle,
             None => {
-                let connect = self.shared.options.connect();
-                let connection = tokio::time::timeout(limit, connect)
+                let connecting = self.shared.options.connect();
+                let connection = tokio::time::timeout(connect, connecting)
                     .await
-                    .map_err(|_| sqlx::Error::PoolTimedOut)??;
+                    .map_err(|_| silence())??;
                 Idle {
                     connection,
                     opened: Instant::now(),
@@ -137,7 +144,8 @@ impl Pool {
         Ok(Lease {
             idle,
             shared: Arc::clone(&self.shared),
-            _permit: permit,
+            turn,
+            since,
         })
     }
 
@@ -146,14 +154,18 @@ impl Pool {
     /// connection tried, once. One that is silent while others come back is closed alone: to open all of them anew
     /// on a server that is merely slow makes it slower still. A caller that goes away in between drops the lease and
     /// so closes the connection.
-    pub(crate) async fn open(&self, statement: Arc<str>) -> Result<Lease, sqlx::Error> {
+    pub(crate) async fn open(
+        &self,
+        statement: Arc<str>,
+        asker: Asker,
+        wait: Duration,
+    ) -> Result<Lease, sqlx::Error> {
         let mut retried = false;
         loop {
-            let mut lease = self.acquire().await?;
+            let mut lease = self.acquire(asker, wait).await?;
             let before = self.shared.returned();
             let begin = sqlx::raw_sql(AssertSqlSafe(Arc::clone(&statement)));
             let begun = tokio::time::timeout(ACQUIRE_LIMIT, begin.execute(lease.connection()));
-            let silence = || sqlx::Error::Io(std::io::ErrorKind::TimedOut.into());
             match begun.await.unwrap_or_else(|_| Err(silence())) {
                 Ok(_) => return Ok(lease),
                 Err(error) if !retried && is_dead(&error) => {
@@ -178,6 +190,11 @@ pub(crate) fn is_dead(error: &sqlx::Error) -> bool {
         ),
         _ => false,
     }
+}
+
+/// What a server that says nothing is to the driver.
+pub(crate) fn silence() -> sqlx::Error {
+    sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())
 }
 
 /// Whether the connection said nothing for too long.
@@ -216,13 +233,17 @@ impl Lease {
         let Self {
             idle,
             shared,
-            _permit,
+            turn,
+            since,
         } = self;
+        USAGE.held(turn.tenant(), since.elapsed());
         shared.returned.fetch_add(1, Ordering::AcqRel);
         shared
             .idle
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .push(idle);
+        // The next in line finds the connection that this one brought back.
+        drop(turn);
     }
 }

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use opentelemetry::KeyValue;
 
 use crate::Error;
+use crate::class::Class;
 use crate::ctx::Ctx;
 use crate::settings::OutboxSettings;
 use crate::telemetry::METRICS;
@@ -24,8 +25,6 @@ const PERIOD: Duration = Duration::from_secs(1);
 const SHARE: u32 = 20;
 /// Rows that are counted at most, unless the hard bound is higher.
 const COUNTED: u64 = 1_000_000;
-/// What a method is called that only reads.
-const READS: [&str; 6] = ["Export", "Get", "List", "Lookup", "Summarize", "Watch"];
 
 /// What waits in an outbox.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -89,7 +88,7 @@ impl Pressure {
 
     /// Lets a mutation begin when the backlog allows it. To be called before anything is held.
     pub(crate) async fn admit(&self, ctx: &Ctx) -> Result<(), Error> {
-        if ctx.method().is_empty() || is_read(ctx.method()) {
+        if ctx.method().is_empty() || Class::of(ctx.method()) != Class::Write {
             return Ok(());
         }
         match self.demand() {
@@ -121,11 +120,6 @@ fn wait(seen: u64, bound: u64) -> Duration {
     let excess = seen.saturating_sub(bound);
     let millis = u128::from(excess) * LONGEST_WAIT.as_millis() / u128::from(bound.max(1));
     Duration::from_millis(u64::try_from(millis).unwrap_or(u64::MAX)).min(LONGEST_WAIT)
-}
-
-fn is_read(method: &str) -> bool {
-    let verb = method.rsplit('/').next().unwrap_or_default();
-    READS.iter().any(|read| verb.starts_with(read))
 }
 
 /// Tells of one outbox what its relay sees: to the metrics, and to the writers that fill it.
@@ -187,8 +181,6 @@ impl Watch {
 
 #[cfg(test)]
 mod tests {
-    use prost_reflect::DescriptorPool;
-
     use super::*;
 
     fn pressure(rows: u64, age: f64) -> Pressure {
@@ -212,35 +204,6 @@ mod tests {
             (1_000_000, 0.0, Demand::Refuse),
         ] {
             assert_eq!(pressure(rows, age).demand(), demand, "{rows} rows, {age} s");
-        }
-    }
-
-    #[test]
-    fn every_method_of_the_contract_is_known_to_read_or_to_write() {
-        let writes = [
-            "Acknowledge",
-            "Archive",
-            "Assign",
-            "Create",
-            "Deactivate",
-            "Delete",
-            "Import",
-            "Resume",
-            "Suspend",
-            "Unassign",
-            "Update",
-        ];
-        let pool = DescriptorPool::decode(proto::DESCRIPTOR_SET).unwrap();
-        for method in pool.services().flat_map(|service| {
-            let methods: Vec<_> = service.methods().collect();
-            methods
-        }) {
-            let is_write = writes.iter().any(|verb| method.name().starts_with(verb));
-            assert!(
-                is_write != is_read(method.name()),
-                "{} is neither or both",
-                method.name()
-            );
         }
     }
 }

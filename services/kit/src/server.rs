@@ -22,14 +22,17 @@ use tracing::Instrument;
 use tracing::field::Empty;
 use uuid::Uuid;
 
+use crate::Error;
 use crate::abuse::Reports;
 use crate::arrival::{Arriving, Capacity, Place};
+use crate::class::Class;
 use crate::ctx::Clock;
-use crate::error::Verdict;
+use crate::error::{ServiceError as _, Verdict};
 use crate::protocol;
 use crate::start::Methods;
 use crate::tasks::Tasks;
 use crate::telemetry::{self, METRICS};
+use crate::usage::{Outcome, USAGE};
 
 /// A call without a deadline gets this one; a longer wish is cut to it.
 pub const MAX_DEADLINE: Duration = Duration::from_secs(10);
@@ -45,6 +48,9 @@ pub struct Called {
     pub peer: Option<IpAddr>,
     /// Names this call in logs, and in the answer to a fault of ours.
     pub request_id: Uuid,
+    /// When its caller stops waiting; none for a stream, which goes on after its head.
+    pub(crate) deadline: Option<Instant>,
+    pub(crate) place: Place,
 }
 
 /// Puts every call into a task, with its span, its deadline and its measure.
@@ -115,12 +121,6 @@ where
         };
         let method: Arc<str> = method.into();
         let request_id = Clock::system().new_uuid();
-        request.extensions_mut().insert(Called {
-            method: Arc::clone(&method),
-            peer,
-            request_id,
-        });
-
         let span = tracing::info_span!("rpc", otel.kind = "server", otel.name = %method, rpc.method = %method, request.id = %request_id, tenant.id = Empty, trace.id = Empty);
         telemetry::set_parent(
             &span,
@@ -139,7 +139,18 @@ where
         }
         // For a stream this bounds the answer's head; what flows afterwards is the handler's to bound.
         let deadline = tokio::time::Instant::now() + limit;
-        let place = Place::default();
+        let place = Place::new(Class::of(&method));
+        request.extensions_mut().insert(Called {
+            method: Arc::clone(&method),
+            peer,
+            request_id,
+            deadline: self
+                .layer
+                .methods
+                .is_unary(&method)
+                .then(|| deadline.into_std()),
+            place: place.clone(),
+        });
         let capacity = self.layer.capacity.clone();
         let is_stream = self.layer.methods.is_client_streaming(&method);
         if is_stream {
@@ -160,6 +171,7 @@ where
         }
 
         let answer = self.inner.call(request);
+        let called = place.clone();
         let running = self.layer.tasks.spawn(
             async move {
                 let answer = answer.await;
@@ -193,6 +205,9 @@ where
                 started.elapsed().as_secs_f64(),
                 &telemetry::rpc_attributes(&method, code),
             );
+            if let Some(tenant) = called.tenant() {
+                USAGE.called(tenant, Outcome::of(Code::from_i32(code)), started.elapsed());
+            }
             Ok(response)
         })
     }
@@ -216,15 +231,7 @@ pub(crate) fn peer_of(extensions: &http::Extensions) -> Option<SocketAddr> {
 }
 
 fn too_late() -> Response<Body> {
-    let message =
-        "the deadline passed; the call may still take effect: repeat it with the same request_id";
-    Verdict::new(
-        Code::DeadlineExceeded,
-        ErrorReason::DeadlineExceeded,
-        message,
-    )
-    .into_status()
-    .into_http()
+    Error::TooLate.verdict().into_status().into_http()
 }
 
 /// The caller's `grpc-timeout`, at most [`MAX_DEADLINE`].

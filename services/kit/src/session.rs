@@ -4,7 +4,7 @@
 
 use std::fmt;
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
@@ -13,7 +13,7 @@ use sqlx::postgres::{PgConnection, PgQueryResult, PgRow, PgStatement, PgTypeInfo
 use sqlx::{Either, Execute, Executor, Postgres, SqlStr};
 
 use crate::Error;
-use crate::pool::Lease;
+use crate::pool::{Lease, silence};
 use crate::tasks::Tasks;
 
 /// How long a server may stay silent. Longer than its own `statement_timeout` of 9 s, so that this counts only for one
@@ -28,6 +28,8 @@ pub struct Session {
     lease: Option<Lease>,
     tasks: Tasks,
     in_transaction: bool,
+    /// When whoever asked stops waiting: then no statement begins.
+    deadline: Option<Instant>,
     state: State,
 }
 
@@ -63,9 +65,13 @@ impl State {
     }
 }
 
-/// What the driver reports for a server that no longer answers.
-fn silence() -> sqlx::Error {
-    sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())
+/// What a statement is that did not begin, to the driver's callers; [`Error`] knows it again.
+#[derive(Debug, thiserror::Error)]
+#[error("the deadline passed before the statement began")]
+pub(crate) struct TooLate;
+
+fn too_late() -> sqlx::Error {
+    sqlx::Error::Configuration(Box::new(TooLate))
 }
 
 impl Session {
@@ -74,14 +80,29 @@ impl Session {
             lease: Some(lease),
             tasks,
             in_transaction,
+            deadline: None,
             state: State::default(),
         }
+    }
+
+    /// The same, in which no statement begins after `deadline`.
+    pub(crate) fn until(mut self, deadline: Option<Instant>) -> Self {
+        self.deadline = deadline;
+        self
+    }
+
+    fn is_too_late(&self) -> bool {
+        self.deadline
+            .is_some_and(|deadline| Instant::now() >= deadline)
     }
 
     /// Commits and returns the connection, or closes it when the end is not confirmed.
     pub(crate) async fn commit(&mut self) -> Result<(), Error> {
         if self.state.aborted {
             return Err(Error::internal("a commit after a statement that failed"));
+        }
+        if self.is_too_late() {
+            return Err(Error::TooLate);
         }
         let (connection, state) = self.connection();
         state.begin();
@@ -148,6 +169,9 @@ impl<'c> Executor<'c> for &'c mut Session {
         'c: 'e,
         E: 'q + Execute<'q, Postgres>,
     {
+        if self.is_too_late() {
+            return futures::stream::once(async { Err(too_late()) }).boxed();
+        }
         let (connection, state) = self.connection();
         state.begin();
         let mut results = connection.fetch_many(query);
@@ -179,6 +203,9 @@ impl<'c> Executor<'c> for &'c mut Session {
         E: 'q + Execute<'q, Postgres>,
     {
         async move {
+            if self.is_too_late() {
+                return Err(too_late());
+            }
             let (connection, state) = self.connection();
             state.begin();
             let found = tokio::time::timeout(STATEMENT_LIMIT, connection.fetch_optional(query));

@@ -3,6 +3,7 @@
 //! Invariant: no other code reads the environment; secrets come from files and sit in a type that does not print.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -42,12 +43,31 @@ pub struct ListenSettings {
     /// Whether gRPC server reflection is served.
     #[arg(long, env = "CATALYST_REFLECTION", default_value_t = true, action = clap::ArgAction::Set)]
     pub reflection: bool,
-    /// Calls that one tenant may make per second, on average and as a burst, in each process.
-    #[arg(long, env = "CATALYST_TENANT_CALLS_PER_SECOND", default_value = "2000")]
-    pub tenant_calls_per_second: std::num::NonZeroU32,
+    /// What one tenant may ask for.
+    #[command(flatten)]
+    pub limits: LimitSettings,
     /// Connections.
     #[command(flatten)]
     pub connections: ConnectionSettings,
+}
+
+/// What one tenant of the plan STANDARD may ask of each process: SMALL is a quarter of it, LARGE four times.
+#[derive(Clone, Debug, clap::Args)]
+pub struct LimitSettings {
+    /// Calls that one tenant may make per second, on average and as a burst, in each process.
+    #[arg(long, env = "CATALYST_TENANT_CALLS_PER_SECOND", default_value = "2000")]
+    pub tenant_calls_per_second: NonZeroU32,
+    /// Calls of one tenant that each process works on at the same time.
+    #[arg(long, env = "CATALYST_TENANT_CONCURRENT_CALLS", default_value = "256")]
+    pub tenant_concurrent_calls: NonZeroU32,
+}
+
+impl LimitSettings {
+    /// Nothing that anybody reaches.
+    pub const NONE: Self = Self {
+        tenant_calls_per_second: NonZeroU32::MAX,
+        tenant_concurrent_calls: NonZeroU32::MAX,
+    };
 }
 
 /// What callers may hold open.
@@ -94,6 +114,9 @@ impl Default for ConnectionSettings {
     }
 }
 
+/// Milliseconds that a call waits for a connection where nothing else is said.
+const DATABASE_WAIT: u64 = 250;
+
 /// The PostgreSQL database of the services.
 #[derive(Clone, Debug, clap::Args)]
 pub struct DatabaseSettings {
@@ -106,10 +129,27 @@ pub struct DatabaseSettings {
     /// Connections that each service of this process may hold as its serving role.
     #[arg(long, env = "CATALYST_DATABASE_MAX_CONNECTIONS", default_value_t = 12)]
     pub database_max_connections: u32,
+    /// Milliseconds that a call waits for one of these connections, of which no tenant holds more than two fifths;
+    /// then it is shed.
+    #[arg(long, env = "CATALYST_DATABASE_WAIT_MILLISECONDS", default_value_t = DATABASE_WAIT, value_parser = clap::value_parser!(u64).range(1..))]
+    pub database_wait_milliseconds: u64,
     /// File with the authorities (PEM) that PostgreSQL's certificate is verified by, beside the public ones.
     /// The URL then says `?sslmode=verify-full`.
     #[arg(long, env = "CATALYST_DATABASE_CA_FILE")]
     pub database_ca_file: Option<PathBuf>,
+}
+
+impl DatabaseSettings {
+    /// A database whose certificate is none or one of the public authorities', with the wait that is the default.
+    pub fn new(url: String, password_dir: PathBuf, max_connections: u32) -> Self {
+        Self {
+            database_url: url,
+            database_password_dir: password_dir,
+            database_max_connections: max_connections,
+            database_wait_milliseconds: DATABASE_WAIT,
+            database_ca_file: None,
+        }
+    }
 }
 
 /// What happens when events wait for the broker.

@@ -2,7 +2,6 @@
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -14,12 +13,15 @@ use crate::attest;
 use crate::bus::Bus;
 use crate::db::Db;
 use crate::error::chain;
-use crate::gate::Limiter;
 use crate::host::{Definition, StartError, expected};
+use crate::limits::Limits;
 use crate::migrate;
 use crate::outbox::Wake;
+use crate::pool::ACQUIRE_LIMIT;
 use crate::relay;
 use crate::tasks::Tasks;
+use crate::turns::Asker;
+use crate::usage::USAGE;
 
 /// Refuses a schema that is behind, a session that is not the serving role, and any departure from isolation.
 pub(crate) async fn check_database(db: &Db, definition: &Definition) -> Result<(), StartError> {
@@ -28,7 +30,8 @@ pub(crate) async fn check_database(db: &Db, definition: &Definition) -> Result<(
         service,
         reason: chain(&error),
     };
-    let mut lease = db.pool().acquire().await.map_err(failed)?;
+    let leased = db.pool().acquire(Asker::SERVICE, ACQUIRE_LIMIT).await;
+    let mut lease = leased.map_err(failed)?;
     let pending = migrate::pending(lease.connection(), definition).await?;
     if !pending.is_empty() {
         return Err(StartError::Pending(pending));
@@ -71,9 +74,10 @@ pub(crate) async fn hear_wakes(bus: Bus, service: &'static str, wake: Wake, task
 }
 
 /// Keeps per-tenant state bounded and tells how much of the pool is in use.
-pub(crate) async fn keep_small(limiter: Arc<Limiter>, db: Db, service: &'static str, tasks: Tasks) {
+pub(crate) async fn keep_small(limits: Limits, db: Db, service: &'static str, tasks: Tasks) {
     while tasks.pause(Duration::from_secs(5)).await {
-        limiter.forget_quiet();
+        limits.forget_quiet();
+        USAGE.rank_when_due();
         let (in_use, _) = db.pool().usage();
         crate::telemetry::METRICS.pool_in_use.record(
             u64::from(in_use),
@@ -88,6 +92,8 @@ pub(crate) struct Methods {
     known: HashSet<String>,
     /// Those whose request is a stream: its end is not awaited before the call is answered.
     client_streaming: HashSet<String>,
+    /// Those whose answer is one, which flows on after the deadline of its head.
+    server_streaming: HashSet<String>,
 }
 
 impl Methods {
@@ -104,6 +110,7 @@ impl Methods {
         Self {
             known: health.into_iter().chain(reflection.clone()).collect(),
             client_streaming: reflection.into_iter().collect(),
+            server_streaming: HashSet::new(),
         }
     }
 
@@ -121,6 +128,9 @@ impl Methods {
                 if method.is_client_streaming() {
                     self.client_streaming.insert(name.clone());
                 }
+                if method.is_server_streaming() {
+                    self.server_streaming.insert(name.clone());
+                }
                 self.known.insert(name);
             }
         }
@@ -129,6 +139,11 @@ impl Methods {
     /// Whether this is the name of a method that is served, to the letter.
     pub(crate) fn is_served(&self, method: &str) -> bool {
         self.known.contains(method)
+    }
+
+    /// Whether the call is over with its answer's head.
+    pub(crate) fn is_unary(&self, method: &str) -> bool {
+        !self.client_streaming.contains(method) && !self.server_streaming.contains(method)
     }
 
     /// Whether the request is a stream.

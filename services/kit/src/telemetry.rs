@@ -18,16 +18,18 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
 
+use crate::class::Class;
 use crate::settings::{LogFormat, SettingsError, TelemetrySettings};
 
 /// The instruments of the kit. Names follow OpenTelemetry; durations are in seconds.
 pub struct Metrics {
     /// Duration of calls by RPC and status.
     pub rpc_duration: Histogram<f64>,
-    /// Calls that were refused because the process was at its limit, by reason: `load`, or `outbox` for mutations of a
-    /// service whose outbox is full.
+    /// Calls that were refused because the process was at its limit, by reason: `load`, with the class of the call,
+    /// `database` when no connection came free in time, or `outbox` for mutations of a service whose outbox is full.
     pub shed: Counter<u64>,
-    /// Calls that were refused because their tenant calls too often, by RPC.
+    /// Calls that were refused because their tenant has too many, by RPC and by what there is a limit of: `rate` or
+    /// `concurrency`.
     pub limited: Counter<u64>,
     /// Mutations that waited because many events wait for the broker, by service.
     pub slowed: Counter<u64>,
@@ -166,7 +168,10 @@ pub fn start(settings: &TelemetrySettings) -> Result<Telemetry, SettingsError> {
         .try_init()
         .map_err(|error| SettingsError::new("CATALYST_LOG", error.to_string()))?;
     // A counter that appears with its first count is no increase to whoever watches it.
-    METRICS.shed.add(0, &[KeyValue::new("reason", "load")]);
+    for class in [Class::Write, Class::Read, Class::Report] {
+        METRICS.shed.add(0, &shed_labels("load", class.name()));
+        METRICS.shed.add(0, &shed_labels("database", class.name()));
+    }
     Ok(Telemetry {
         traces,
         metrics,
@@ -231,6 +236,14 @@ pub fn set_parent(span: &Span, traceparent: Option<&str>) {
         // Refused only when the span has been entered already, and then it has a parent.
         let _ = span.set_parent(context);
     }
+}
+
+/// Attributes for a call that was shed.
+pub(crate) fn shed_labels(reason: &'static str, class: &'static str) -> [KeyValue; 2] {
+    [
+        KeyValue::new("reason", reason),
+        KeyValue::new("class", class),
+    ]
 }
 
 /// An attribute for a gRPC method and its outcome.

@@ -1,6 +1,7 @@
 //! Calls from one service to another: a short-lived workload token that names the service and delegates one tenant.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::Uri;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
@@ -10,11 +11,16 @@ use tonic::{Request, Status};
 
 use crate::Error;
 use crate::ctx::Ctx;
+use crate::server::MAX_DEADLINE;
 use crate::settings::{IdentitySettings, SettingsError};
 use crate::telemetry;
 use crate::tls::{self, ClientTls};
 use crate::token::{WORKLOAD_ISSUER, WORKLOAD_TYPE};
 
+/// How long another service may take to answer, whoever waits here.
+const LIMIT: Duration = Duration::from_secs(3);
+/// What of the caller's remaining time the other service has, so that its answer is still of use here.
+const SHARE: f64 = 0.9;
 /// Seconds that a token lives: longer than any call, shorter than a leak matters.
 const LIFETIME: i64 = 60;
 
@@ -62,8 +68,13 @@ impl Workload {
         Ok(Self { key, service })
     }
 
-    /// A request to `audience` in the name of this service for the context's tenant, with the trace of the call.
+    /// A request to `audience` in the name of this service for the context's tenant, with the trace of the call and
+    /// most of what is left of its time.
     pub fn request<T>(&self, ctx: &Ctx, audience: &str, message: T) -> Result<Request<T>, Error> {
+        let limit = ctx.remaining(MAX_DEADLINE).mul_f64(SHARE).min(LIMIT);
+        if limit.is_zero() {
+            return Err(Error::TooLate);
+        }
         let now = ctx.clock().now().unix_timestamp();
         let tenant_id = ctx.tenant().to_string();
         let claims = Claims {
@@ -88,7 +99,7 @@ impl Workload {
         if let Some(traceparent) = telemetry::current_traceparent() {
             metadata.insert("traceparent", traceparent.parse().map_err(Error::internal)?);
         }
-        request.set_timeout(std::time::Duration::from_secs(3));
+        request.set_timeout(limit);
         Ok(request)
     }
 }

@@ -1,6 +1,6 @@
 //! Keeps the tenant directory: the key-value bucket from which every service learns whom to refuse.
 //!
-//! Invariant: an entry is written only over an older version of itself, so that neither a repeated nor a reordered
+//! Invariant: an entry is written only over an older or incomplete version of itself, so that neither a repeated nor a reordered
 //! event takes the directory back.
 
 use std::collections::HashMap;
@@ -15,7 +15,8 @@ use kit::subscriber::{Failure, Subscriber};
 use kit::{Ctx, TenantId, Tx};
 use prost::Message;
 use proto::tenants::v1::{
-    TenantCreated, TenantDirectoryEntry, TenantResumed, TenantState, TenantSuspended,
+    TenantCreated, TenantDirectoryEntry, TenantPlan, TenantPlanChanged, TenantResumed, TenantState,
+    TenantSuspended,
 };
 
 /// Entries written at once: each is a round trip that the broker syncs.
@@ -72,11 +73,14 @@ impl Subscriber for Writer {
 fn newest(events: &[Event]) -> Result<Vec<TenantDirectoryEntry>, Distrust> {
     let mut newest: HashMap<String, TenantDirectoryEntry> = HashMap::new();
     for event in events {
-        let Some(state) = state(event)? else { continue };
+        let Some((state, plan)) = told(event)? else {
+            continue;
+        };
         let entry = TenantDirectoryEntry {
             tenant_id: event.aggregate_id.to_string(),
             state: state.into(),
             version: event.version,
+            plan: plan.into(),
         };
         let known = newest.get(&entry.tenant_id);
         if known.is_none_or(|known| known.version < entry.version) {
@@ -86,16 +90,23 @@ fn newest(events: &[Event]) -> Result<Vec<TenantDirectoryEntry>, Distrust> {
     Ok(newest.into_values().collect())
 }
 
-/// The state that an event tells of; none for an event of a newer version of this service.
-fn state(event: &Event) -> Result<Option<TenantState>, Distrust> {
+/// State and plan that an event tells of; none for an event of a newer version of this service.
+fn told(event: &Event) -> Result<Option<(TenantState, TenantPlan)>, Distrust> {
     if let Some(created) = event.decode::<TenantCreated>() {
-        return Ok(Some(created?.state()));
+        let created = created?;
+        return Ok(Some((created.state(), created.plan())));
     }
     if let Some(suspended) = event.decode::<TenantSuspended>() {
-        return Ok(Some(suspended?.state()));
+        let suspended = suspended?;
+        return Ok(Some((suspended.state(), suspended.plan())));
     }
     if let Some(resumed) = event.decode::<TenantResumed>() {
-        return Ok(Some(resumed?.state()));
+        let resumed = resumed?;
+        return Ok(Some((resumed.state(), resumed.plan())));
+    }
+    if let Some(changed) = event.decode::<TenantPlanChanged>() {
+        let changed = changed?;
+        return Ok(Some((changed.state(), changed.plan())));
     }
     Ok(None)
 }
@@ -110,7 +121,7 @@ async fn write(bucket: &Store, entry: TenantDirectoryEntry) -> Result<(), kit::E
             .map_err(unavailable)?;
         if current
             .as_ref()
-            .is_some_and(|current| holds(&current.value, entry.version))
+            .is_some_and(|current| holds(&current.value, &entry))
         {
             return Ok(());
         }
@@ -128,9 +139,11 @@ async fn write(bucket: &Store, entry: TenantDirectoryEntry) -> Result<(), kit::E
     Err(unavailable("others write the same entry again and again"))
 }
 
-/// Whether a stored value is an entry of this version or a newer one. A deleted or spoiled one is not.
-fn holds(value: &[u8], version: i64) -> bool {
-    TenantDirectoryEntry::decode(value).is_ok_and(|stored| stored.version >= version)
+/// Whether a stored value is this entry or a newer one. A deleted or spoiled one is not, nor is one of the same version
+/// that a release wrote which did not know all fields.
+fn holds(value: &[u8], entry: &TenantDirectoryEntry) -> bool {
+    TenantDirectoryEntry::decode(value)
+        .is_ok_and(|stored| stored.version > entry.version || stored == *entry)
 }
 
 /// What the bucket cannot take now it takes a little later.
@@ -223,13 +236,17 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_is_written_over_an_older_a_deleted_or_a_spoiled_one_alone() {
-        let stored = TenantDirectoryEntry {
-            version: 5,
+    fn an_entry_is_written_over_an_older_an_incomplete_a_deleted_or_a_spoiled_one_alone() {
+        let of = |version, plan: TenantPlan| TenantDirectoryEntry {
+            version,
+            plan: plan.into(),
             ..TenantDirectoryEntry::default()
-        }
-        .encode_to_vec();
-        assert!(holds(&stored, 4) && holds(&stored, 5));
-        assert!(!holds(&stored, 6) && !holds(&[], 1) && !holds(&[0xff], 1));
+        };
+        let [older, same, newer] = [4, 5, 6].map(|version| of(version, TenantPlan::Large));
+        let stored = same.encode_to_vec();
+        assert!(holds(&stored, &older) && holds(&stored, &same));
+        assert!(!holds(&stored, &newer) && !holds(&[], &older) && !holds(&[0xff], &older));
+        let without_plan = of(5, TenantPlan::Unspecified).encode_to_vec();
+        assert!(!holds(&without_plan, &same));
     }
 }

@@ -2,6 +2,7 @@
 
 use kit::Ctx;
 use kit::events::Emitted;
+use kit::plan::Plan;
 use proto::tenants::v1 as pb;
 
 use crate::tenant::Tenant;
@@ -14,6 +15,7 @@ pub(crate) fn created(ctx: &Ctx, tenant: &Tenant) -> Emitted {
         time_zone: tenant.profile.time_zone.clone(),
         currency_code: tenant.profile.currency.as_str().to_owned(),
         state: state(tenant).into(),
+        plan: plan(tenant.plan).into(),
     };
     Emitted::new(ctx, tenant.id.uuid(), tenant.version, &event)
 }
@@ -23,6 +25,7 @@ pub(crate) fn suspended(ctx: &Ctx, tenant: &Tenant, reason: &str) -> Emitted {
         tenant_id: tenant.id.to_string(),
         reason: reason.to_owned(),
         state: state(tenant).into(),
+        plan: plan(tenant.plan).into(),
     };
     Emitted::new(ctx, tenant.id.uuid(), tenant.version, &event)
 }
@@ -31,8 +34,28 @@ pub(crate) fn resumed(ctx: &Ctx, tenant: &Tenant) -> Emitted {
     let event = pb::TenantResumed {
         tenant_id: tenant.id.to_string(),
         state: state(tenant).into(),
+        plan: plan(tenant.plan).into(),
     };
     Emitted::new(ctx, tenant.id.uuid(), tenant.version, &event)
+}
+
+pub(crate) fn plan_changed(ctx: &Ctx, tenant: &Tenant, previous: Plan) -> Emitted {
+    let event = pb::TenantPlanChanged {
+        tenant_id: tenant.id.to_string(),
+        state: state(tenant).into(),
+        plan: plan(tenant.plan).into(),
+        previous_plan: plan(previous).into(),
+    };
+    Emitted::new(ctx, tenant.id.uuid(), tenant.version, &event)
+}
+
+/// The plan on the wire.
+pub(crate) fn plan(plan: Plan) -> pb::TenantPlan {
+    match plan {
+        Plan::Small => pb::TenantPlan::Small,
+        Plan::Standard => pb::TenantPlan::Standard,
+        Plan::Large => pb::TenantPlan::Large,
+    }
 }
 
 /// The state on the wire.

@@ -5,11 +5,12 @@ use kit::fields::{Fields, timestamp};
 use kit::kit::Kit;
 use kit::money::Currency;
 use kit::once::Repeat;
+use kit::plan::Plan;
 use proto::tenants::v1 as pb;
 use proto::tenants::v1::tenant_service_server::TenantService;
 use tonic::{Request, Response, Status};
 
-use crate::operations::{self, Suspension};
+use crate::operations::{self, PlanChange, Suspension};
 use crate::tenant::{self, FirmId, Profile, Tenant};
 use crate::{events, permissions};
 
@@ -26,11 +27,11 @@ impl TenantService for Service {
         request: Request<pb::CreateTenantRequest>,
     ) -> Result<Response<pb::CreateTenantResponse>, Status> {
         let ctx = self.kit.authorize(&request, &permissions::CREATE).await?;
-        let (repeat, profile) = self
+        let (repeat, profile, plan) = self
             .kit
             .answer(&ctx, read_create(request.get_ref()))
             .await?;
-        let created = operations::create_tenant(&ctx, &self.kit.db, &repeat, profile).await;
+        let created = operations::create_tenant(&ctx, &self.kit.db, &repeat, profile, plan).await;
         let tenant = self.kit.answer(&ctx, created).await?;
         Ok(Response::new(pb::CreateTenantResponse {
             tenant: Some(tenant.into()),
@@ -110,6 +111,25 @@ impl TenantService for Service {
             tenant: Some(tenant.into()),
         }))
     }
+
+    async fn change_tenant_plan(
+        &self,
+        request: Request<pb::ChangeTenantPlanRequest>,
+    ) -> Result<Response<pb::ChangeTenantPlanResponse>, Status> {
+        let ctx = self
+            .kit
+            .authorize(&request, &permissions::CHANGE_PLAN)
+            .await?;
+        let (repeat, change) = self
+            .kit
+            .answer(&ctx, read_change_plan(request.get_ref()))
+            .await?;
+        let changed = operations::change_tenant_plan(&ctx, &self.kit.db, &repeat, change).await;
+        let tenant = self.kit.answer(&ctx, changed).await?;
+        Ok(Response::new(pb::ChangeTenantPlanResponse {
+            tenant: Some(tenant.into()),
+        }))
+    }
 }
 
 fn read_id(text: &str) -> Result<FirmId, kit::Error> {
@@ -130,7 +150,7 @@ fn read_state(state: i32) -> Result<Option<bool>, kit::Error> {
     }
 }
 
-fn read_create(request: &pb::CreateTenantRequest) -> Result<(Repeat, Profile), kit::Error> {
+fn read_create(request: &pb::CreateTenantRequest) -> Result<(Repeat, Profile, Plan), kit::Error> {
     let repeat = Repeat::of(&request.request_id, request)?;
     let mut fields = Fields::new();
     let tenant = request.tenant.clone().unwrap_or_default();
@@ -138,6 +158,10 @@ fn read_create(request: &pb::CreateTenantRequest) -> Result<(Repeat, Profile), k
     let display_name = fields.text("tenant.display_name", &tenant.display_name, 200);
     let time_zone = read_time_zone(&mut fields, &tenant.time_zone);
     let currency = read_currency(&mut fields, &tenant.currency_code);
+    let plan = match tenant.plan {
+        0 => Some(Plan::default()),
+        plan => read_plan(&mut fields, "tenant.plan", plan),
+    };
     let profile = slug.zip(display_name).zip(time_zone.zip(currency)).map(
         |((slug, display_name), (time_zone, currency))| Profile {
             slug,
@@ -146,7 +170,16 @@ fn read_create(request: &pb::CreateTenantRequest) -> Result<(Repeat, Profile), k
             currency,
         },
     );
-    Ok((repeat, fields.finish(profile)?))
+    let (profile, plan) = fields.finish(profile.zip(plan))?;
+    Ok((repeat, profile, plan))
+}
+
+fn read_plan(fields: &mut Fields, field: &'static str, plan: i32) -> Option<Plan> {
+    let plan = pb::TenantPlan::try_from(plan).ok().and_then(Plan::of);
+    if plan.is_none() {
+        fields.reject(field, "must be SMALL, STANDARD or LARGE");
+    }
+    plan
 }
 
 fn read_slug(fields: &mut Fields, text: &str) -> Option<String> {
@@ -204,9 +237,22 @@ fn read_resume(
     Ok((repeat, fields.finish(id)?, etag))
 }
 
+fn read_change_plan(
+    request: &pb::ChangeTenantPlanRequest,
+) -> Result<(Repeat, PlanChange), kit::Error> {
+    let repeat = Repeat::of(&request.request_id, request)?;
+    let mut fields = Fields::new();
+    let id = fields.id("tenant_id", &request.tenant_id);
+    let plan = read_plan(&mut fields, "plan", request.plan);
+    let etag = fields.etag(&request.etag);
+    let change = id.zip(plan).map(|(id, plan)| PlanChange { id, etag, plan });
+    Ok((repeat, fields.finish(change)?))
+}
+
 impl From<Tenant> for pb::Tenant {
     fn from(tenant: Tenant) -> Self {
         let state = events::state(&tenant);
+        let plan = events::plan(tenant.plan);
         Self {
             id: tenant.id.to_string(),
             slug: tenant.profile.slug,
@@ -214,6 +260,7 @@ impl From<Tenant> for pb::Tenant {
             time_zone: tenant.profile.time_zone,
             currency_code: tenant.profile.currency.as_str().to_owned(),
             state: state.into(),
+            plan: plan.into(),
             etag: change::etag(tenant.version),
             create_time: Some(timestamp(tenant.created_at)),
             update_time: Some(timestamp(tenant.updated_at)),

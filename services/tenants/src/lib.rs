@@ -1,11 +1,12 @@
-//! The control plane: which firms use the deployment, and which of them are suspended.
+//! The control plane: which firms use the deployment, how much of it, and which of them are suspended.
 //!
 //! Operators of the platform alone call it, and they act as the platform's reserved tenant. So the rows of tenants
 //! belong to the platform, and their events are the platform's too: `catalyst.<platform>.tenants.tenant_created`,
 //! with the firm as the aggregate. Nothing here is under a firm's own id, and no firm hears of another.
 //!
-//! Emits `TenantCreated`, `TenantSuspended` and `TenantResumed`, and hears all three itself: its subscriber writes
-//! the tenant directory, from which every service learns whom to refuse. What that lacks is written from the rows.
+//! Emits `TenantCreated`, `TenantSuspended`, `TenantResumed` and `TenantPlanChanged`, and hears all four itself: its
+//! subscriber writes the tenant directory, from which every service learns whom to refuse and how much to let each
+//! tenant do. What that lacks is written from the rows.
 
 mod directory;
 mod error;
@@ -35,7 +36,10 @@ const DURABLE: &str = "tenants";
 pub const DEFINITION: Definition = Definition {
     name: "tenants",
     schema: "tenants",
-    migrations: &[(100, "tenant", include_str!("../migrations/0100_tenant.sql"))],
+    migrations: &[
+        (100, "tenant", include_str!("../migrations/0100_tenant.sql")),
+        (101, "plan", include_str!("../migrations/0101_plan.sql")),
+    ],
     grpc_services: &["catalyst.tenants.v1.TenantService"],
     permissions: permissions::TABLE,
     subscriptions: &[Subscription {
@@ -45,6 +49,7 @@ pub const DEFINITION: Definition = Definition {
             "catalyst.tenants.v1.TenantCreated",
             "catalyst.tenants.v1.TenantSuspended",
             "catalyst.tenants.v1.TenantResumed",
+            "catalyst.tenants.v1.TenantPlanChanged",
         ],
     }],
     exempt_roles: &[],

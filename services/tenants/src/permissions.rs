@@ -12,6 +12,8 @@ pub const LIST: Permission = Permission::operator("tenants.list_tenants");
 pub const SUSPEND: Permission = Permission::operator("tenants.suspend_tenant");
 /// Let a suspended firm in again.
 pub const RESUME: Permission = Permission::operator("tenants.resume_tenant");
+/// Give a firm another share of the deployment.
+pub const CHANGE_PLAN: Permission = Permission::operator("tenants.change_tenant_plan");
 
 /// The permission of each RPC.
 pub const TABLE: &[Rpc] = &[
@@ -20,4 +22,8 @@ pub const TABLE: &[Rpc] = &[
     Rpc::new("catalyst.tenants.v1.TenantService/ListTenants", LIST),
     Rpc::new("catalyst.tenants.v1.TenantService/SuspendTenant", SUSPEND),
     Rpc::new("catalyst.tenants.v1.TenantService/ResumeTenant", RESUME),
+    Rpc::new(
+        "catalyst.tenants.v1.TenantService/ChangeTenantPlan",
+        CHANGE_PLAN,
+    ),
 ];

@@ -7,13 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kit::kit::Kit;
-use proto::tenants::v1::{TenantDirectoryEntry, TenantState};
+use proto::tenants::v1::TenantDirectoryEntry;
 use uuid::Uuid;
 
 use crate::directory::Writer;
 use crate::error::Error;
-use crate::store;
 use crate::tenant::{FirmId, Tenant};
+use crate::{events, store};
 
 /// How long an entry may be missing.
 const EVERY: Duration = Duration::from_secs(15);
@@ -50,14 +50,10 @@ async fn refill(kit: &Kit, writer: &Writer) -> Result<(), Error> {
 }
 
 fn entry(tenant: &Tenant) -> TenantDirectoryEntry {
-    let state = if tenant.active {
-        TenantState::Active
-    } else {
-        TenantState::Suspended
-    };
     TenantDirectoryEntry {
         tenant_id: tenant.id.to_string(),
-        state: state.into(),
+        state: events::state(tenant).into(),
         version: tenant.version,
+        plan: events::plan(tenant.plan).into(),
     }
 }

@@ -1,6 +1,7 @@
 //! Rows of tenants. Every statement names the tenant that owns them, the platform; decides nothing.
 
 use kit::money::Currency;
+use kit::plan::Plan;
 use kit::{TenantId, Tx};
 use sqlx::FromRow;
 use time::OffsetDateTime;
@@ -18,6 +19,8 @@ struct Row {
     #[sqlx(try_from = "String")]
     currency_code: Currency,
     active: bool,
+    #[sqlx(try_from = "String")]
+    plan: Plan,
     version: i64,
     created_at: OffsetDateTime,
     updated_at: OffsetDateTime,
@@ -34,6 +37,7 @@ impl From<Row> for Tenant {
                 currency: row.currency_code,
             },
             active: row.active,
+            plan: row.plan,
             version: row.version,
             created_at: row.created_at,
             updated_at: row.updated_at,
@@ -45,8 +49,9 @@ impl From<Row> for Tenant {
 pub(crate) async fn insert(tx: &mut Tx, tenant: &Tenant) -> Result<(), Error> {
     sqlx::query(
         "insert into tenants.tenant \
-             (tenant_id, id, slug, display_name, time_zone, currency_code, active, version, created_at, updated_at) \
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+             (tenant_id, id, slug, display_name, time_zone, currency_code, active, plan, version, \
+              created_at, updated_at) \
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
     )
     .bind(tx.tenant().uuid())
     .bind(tenant.id)
@@ -55,6 +60,7 @@ pub(crate) async fn insert(tx: &mut Tx, tenant: &Tenant) -> Result<(), Error> {
     .bind(&tenant.profile.time_zone)
     .bind(tenant.profile.currency.as_str())
     .bind(tenant.active)
+    .bind(tenant.plan.name())
     .bind(tenant.version)
     .bind(tenant.created_at)
     .bind(tenant.updated_at)
@@ -66,7 +72,7 @@ pub(crate) async fn insert(tx: &mut Tx, tenant: &Tenant) -> Result<(), Error> {
 #[tracing::instrument(name = "db.tenant.get", skip_all, fields(firm.id = %id))]
 pub(crate) async fn get(tx: &mut Tx, id: FirmId) -> Result<Option<Tenant>, Error> {
     let row: Option<Row> = sqlx::query_as(
-        "select id, slug, display_name, time_zone, currency_code, active, version, created_at, updated_at \
+        "select id, slug, display_name, time_zone, currency_code, active, plan, version, created_at, updated_at \
          from tenants.tenant where tenant_id = $1 and id = $2",
     )
     .bind(tx.tenant().uuid())
@@ -80,7 +86,7 @@ pub(crate) async fn get(tx: &mut Tx, id: FirmId) -> Result<Option<Tenant>, Error
 #[tracing::instrument(name = "db.tenant.lock", skip_all, fields(firm.id = %id))]
 pub(crate) async fn lock(tx: &mut Tx, id: FirmId) -> Result<Tenant, Error> {
     let row: Option<Row> = sqlx::query_as(
-        "select id, slug, display_name, time_zone, currency_code, active, version, created_at, updated_at \
+        "select id, slug, display_name, time_zone, currency_code, active, plan, version, created_at, updated_at \
          from tenants.tenant where tenant_id = $1 and id = $2 for update",
     )
     .bind(tx.tenant().uuid())
@@ -101,14 +107,14 @@ pub(crate) async fn list(
     // An optional filter is a statement of its own, so that each has its index.
     let query = match active {
         None => sqlx::query_as(
-            "select id, slug, display_name, time_zone, currency_code, active, version, created_at, updated_at \
+            "select id, slug, display_name, time_zone, currency_code, active, plan, version, created_at, updated_at \
              from tenants.tenant where tenant_id = $1 and id > $2 order by id limit $3",
         )
         .bind(tx.tenant().uuid())
         .bind(after)
         .bind(limit),
         Some(active) => sqlx::query_as(
-            "select id, slug, display_name, time_zone, currency_code, active, version, created_at, updated_at \
+            "select id, slug, display_name, time_zone, currency_code, active, plan, version, created_at, updated_at \
              from tenants.tenant where tenant_id = $1 and id > $2 and active = $4 order by id limit $3",
         )
         .bind(tx.tenant().uuid())
@@ -131,16 +137,17 @@ pub async fn firms(tx: &mut Tx) -> Result<Vec<(TenantId, String)>, kit::Error> {
     Ok(firms.map(|(id, slug)| (TenantId::new(id), slug)).collect())
 }
 
-/// Writes what a verb may change: the state.
+/// Writes what verbs may change: state and plan.
 #[tracing::instrument(name = "db.tenant.update", skip_all, fields(firm.id = %tenant.id))]
 pub(crate) async fn update(tx: &mut Tx, tenant: &Tenant) -> Result<(), Error> {
     sqlx::query(
-        "update tenants.tenant set active = $3, version = $4, updated_at = $5 \
+        "update tenants.tenant set active = $3, plan = $4, version = $5, updated_at = $6 \
          where tenant_id = $1 and id = $2",
     )
     .bind(tx.tenant().uuid())
     .bind(tenant.id)
     .bind(tenant.active)
+    .bind(tenant.plan.name())
     .bind(tenant.version)
     .bind(tenant.updated_at)
     .execute(&mut **tx)

@@ -3,6 +3,7 @@
 use jiff::tz::TimeZone;
 use kit::ids::{Id, Kind};
 use kit::money::Currency;
+use kit::plan::Plan;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
@@ -39,6 +40,9 @@ pub struct Tenant {
     pub profile: Profile,
     /// False while it is suspended: every service refuses its calls.
     pub active: bool,
+    /// How much of the deployment it may use.
+    #[serde(default)]
+    pub plan: Plan,
     /// Rises by one with each change.
     pub version: i64,
     /// When it was admitted.
@@ -49,11 +53,12 @@ pub struct Tenant {
 
 impl Tenant {
     /// A new, active tenant at version 1.
-    pub fn new(id: FirmId, profile: Profile, now: OffsetDateTime) -> Self {
+    pub fn new(id: FirmId, profile: Profile, plan: Plan, now: OffsetDateTime) -> Self {
         Self {
             id,
             profile,
             active: true,
+            plan,
             version: 1,
             created_at: now,
             updated_at: now,
@@ -70,14 +75,28 @@ impl Tenant {
         self.turn(true, now)
     }
 
+    /// Gives the firm another share of the deployment; the plan until now, none if it had this one already.
+    pub fn change_plan(&mut self, plan: Plan, now: OffsetDateTime) -> Option<Plan> {
+        if self.plan == plan {
+            return None;
+        }
+        let previous = std::mem::replace(&mut self.plan, plan);
+        self.touch(now);
+        Some(previous)
+    }
+
     fn turn(&mut self, active: bool, now: OffsetDateTime) -> bool {
         if self.active == active {
             return false;
         }
         self.active = active;
+        self.touch(now);
+        true
+    }
+
+    fn touch(&mut self, now: OffsetDateTime) {
         self.version += 1;
         self.updated_at = now;
-        true
     }
 }
 
@@ -114,6 +133,7 @@ mod tests {
         Tenant::new(
             FirmId::new(uuid::Uuid::from_u128(1)),
             profile,
+            Plan::default(),
             OffsetDateTime::UNIX_EPOCH,
         )
     }
@@ -154,6 +174,17 @@ mod tests {
         ] {
             assert_eq!(time_zone(other), None, "{other}");
         }
+    }
+
+    #[test]
+    fn a_plan_that_the_firm_has_already_changes_nothing() {
+        let mut tenant = acme();
+        let later = OffsetDateTime::UNIX_EPOCH + time::Duration::HOUR;
+        assert_eq!(tenant.change_plan(Plan::Standard, later), None);
+        assert_eq!(tenant, acme());
+        assert_eq!(tenant.change_plan(Plan::Large, later), Some(Plan::Standard));
+        assert_eq!((tenant.version, tenant.updated_at), (2, later));
+        assert!(tenant.active);
     }
 
     proptest! {

@@ -17,15 +17,24 @@ const REMEMBERED: &[(&str, &str, &str)] = &[
     ),
     (
         "kit/src/directory.rs",
-        "states of tenants",
-        "keyed by tenant; a state says active or suspended and no more",
+        "states and plans of tenants",
+        "keyed by tenant; says active or suspended, a plan, and no more",
     ),
     (
         "kit/src/security.rs",
         "counts of refusals",
         "keyed by tenant, or by address where no tenant is verified",
     ),
-    ("kit/src/gate.rs", "rates of calls", "keyed by tenant"),
+    (
+        "kit/src/limits.rs",
+        "rates of calls, and calls at work",
+        "keyed by tenant",
+    ),
+    (
+        "kit/src/usage.rs",
+        "what tenants use",
+        "keyed by tenant; for operators alone",
+    ),
     (
         "kit/src/connections.rs",
         "counts of connections",

@@ -79,6 +79,12 @@ pub(super) const CASES: &[Case] = &[
         &[],
     ),
     case(
+        "catalyst.tenants.v1.TenantService/ChangeTenantPlan",
+        Operator,
+        r#"{"tenantId": "$spare", "plan": "TENANT_PLAN_SMALL"}"#,
+        &[],
+    ),
+    case(
         "catalyst.consultants.v1.ConsultantService/CreateConsultant",
         Admin,
         r#"{"consultant": {"code": "$new", "displayName": "Kim", "weeklyCapacityMinutes": 2400}}"#,

@@ -17,12 +17,7 @@ fn settings(url: &str, password: &str, folder: &Folder) -> DatabaseSettings {
     let passwords = folder.0.join("passwords");
     std::fs::create_dir_all(&passwords).expect("a folder");
     std::fs::write(passwords.join("postgres"), password).expect("written");
-    DatabaseSettings {
-        database_url: url.to_owned(),
-        database_password_dir: passwords,
-        database_max_connections: 1,
-        database_ca_file: None,
-    }
+    DatabaseSettings::new(url.to_owned(), passwords, 1)
 }
 
 /// Whether the session is encrypted; an error tells why there is none.

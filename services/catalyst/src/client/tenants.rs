@@ -27,6 +27,9 @@ pub(crate) enum Command {
         /// ISO 4217 code of the currency of its books.
         #[arg(long, value_name = "CODE", default_value = "EUR")]
         currency: String,
+        /// How much of the deployment it may use.
+        #[arg(long, default_value = "standard")]
+        plan: Plan,
         #[command(flatten)]
         repeatable: Repeatable,
     },
@@ -67,6 +70,16 @@ pub(crate) enum Command {
         #[command(flatten)]
         place: credentials::Place,
     },
+    /// Give a firm another share of the deployment, within 5 s.
+    Plan {
+        /// Slug or id.
+        #[arg(value_name = "TENANT")]
+        firm: String,
+        /// The plan from now on.
+        plan: Plan,
+        #[command(flatten)]
+        current: Current,
+    },
     /// Credentials with which a firm hears its own events on NATS.
     Credentials(credentials::CredentialsOptions),
 }
@@ -89,6 +102,27 @@ impl From<State> for pb::TenantState {
     }
 }
 
+/// A plan of tenants.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub(crate) enum Plan {
+    /// A quarter of the deployment's limits.
+    Small,
+    /// The limits as the deployment sets them.
+    Standard,
+    /// Four times the limits.
+    Large,
+}
+
+impl From<Plan> for pb::TenantPlan {
+    fn from(plan: Plan) -> Self {
+        match plan {
+            Plan::Small => Self::Small,
+            Plan::Standard => Self::Standard,
+            Plan::Large => Self::Large,
+        }
+    }
+}
+
 impl Shown for pb::Tenant {
     const COLUMNS: &'static [&'static str] = &[
         "id",
@@ -97,6 +131,7 @@ impl Shown for pb::Tenant {
         "time zone",
         "currency",
         "state",
+        "plan",
         "created",
     ];
 
@@ -108,6 +143,7 @@ impl Shown for pb::Tenant {
             self.time_zone.clone(),
             self.currency_code.clone(),
             word(self.state().as_str_name(), "TENANT_STATE_"),
+            word(self.plan().as_str_name(), "TENANT_PLAN_"),
             shown(self.create_time.as_ref()),
         ]
     }
@@ -123,6 +159,7 @@ impl Command {
                 name,
                 time_zone,
                 currency,
+                plan,
                 repeatable,
             } => {
                 let tenant = pb::Tenant {
@@ -130,6 +167,7 @@ impl Command {
                     display_name: name,
                     time_zone,
                     currency_code: currency,
+                    plan: pb::TenantPlan::from(plan).into(),
                     ..Default::default()
                 };
                 let request = pb::CreateTenantRequest {
@@ -189,6 +227,20 @@ impl Command {
                 let tenant = answer(service().await?.resume_tenant(request).await)?.tenant;
                 place.follow(client, firm, false).await?;
                 tenant
+            }
+            Self::Plan {
+                firm,
+                plan,
+                current,
+            } => {
+                let firm = client.find_tenant(&firm).await?;
+                let request = pb::ChangeTenantPlanRequest {
+                    tenant_id: firm.to_string(),
+                    plan: pb::TenantPlan::from(plan).into(),
+                    request_id: current.repeatable.id(),
+                    etag: current.etag,
+                };
+                answer(service().await?.change_tenant_plan(request).await)?.tenant
             }
             Self::Credentials(options) => return options.run(client, out).await,
         };

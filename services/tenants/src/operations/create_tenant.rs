@@ -1,6 +1,7 @@
 //! Admits a firm to the deployment.
 
 use kit::once::Repeat;
+use kit::plan::Plan;
 use kit::{Ctx, Db};
 
 use crate::error::Error;
@@ -14,12 +15,13 @@ pub(crate) async fn create_tenant(
     db: &Db,
     repeat: &Repeat,
     profile: Profile,
+    plan: Plan,
 ) -> Result<Tenant, Error> {
     let mut tx = db.begin(ctx).await?;
     if let Some(first) = tx.once(ctx, repeat).await? {
         return Ok(first);
     }
-    let tenant = Tenant::new(ctx.new_id(), profile, ctx.now());
+    let tenant = Tenant::new(ctx.new_id(), profile, plan, ctx.now());
     store::insert(&mut tx, &tenant).await?;
     tx.emit(events::created(ctx, &tenant));
     tx.remember(ctx, &tenant).await?;

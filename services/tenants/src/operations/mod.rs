@@ -1,11 +1,13 @@
 //! What one can do with tenants, a verb a file.
 
+mod change_tenant_plan;
 mod create_tenant;
 mod get_tenant;
 mod list_tenants;
 mod resume_tenant;
 mod suspend_tenant;
 
+pub(crate) use change_tenant_plan::{PlanChange, change_tenant_plan};
 pub(crate) use create_tenant::create_tenant;
 pub(crate) use get_tenant::get_tenant;
 pub(crate) use list_tenants::list_tenants;
