@@ -63,6 +63,8 @@ enum Command {
     /// People who do the work.
     #[command(subcommand)]
     Consultants(client::consultants::Command),
+    /// Which tenants use how much of the deployment, live.
+    Top(client::top::Options),
     /// Whom the work is for.
     #[command(subcommand)]
     Clients(client::clients::Command),
@@ -178,6 +180,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Token(options) => options.run(&client, &out).await,
         Command::Permissions(options) => client::permissions::run(&options, &out),
         Command::Tenants(command) => command.run(&client, &out).await,
+        Command::Top(options) => options.run(&client, &out).await,
         Command::Consultants(command) => command.run(&client, &out).await,
         Command::Clients(command) => command.run(&client, &out).await,
         Command::Projects(command) => command.run(&client, &out).await,

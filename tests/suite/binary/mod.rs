@@ -9,6 +9,7 @@ mod permissions;
 pub(crate) mod program;
 mod refusals;
 mod serve;
+mod top;
 mod trace;
 mod up;
 mod verify;

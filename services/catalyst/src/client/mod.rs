@@ -12,6 +12,7 @@ mod retry;
 mod arguments;
 
 pub(crate) mod tenants;
+pub(crate) mod top;
 pub(crate) mod consultants;
 pub(crate) mod clients;
 pub(crate) mod projects;
@@ -162,19 +163,8 @@ impl ClientOptions {
         if name == "platform" {
             return Ok(TenantId::PLATFORM);
         }
-        let client = self.as_development_operator().await?;
-        let mut service = client.tenants();
-        let tenants = pages(ALL, async |page_size, page_token| {
-            let request = pb::ListTenantsRequest {
-                page_size,
-                page_token,
-                ..Default::default()
-            };
-            let page = answer(service.list_tenants(request).await)?;
-            Ok((page.tenants, page.next_page_token))
-        })
-        .await?;
-        let found = tenants.items.iter().find(|tenant| tenant.slug == name);
+        let tenants = all_tenants(&self.as_development_operator().await?).await?;
+        let found = tenants.iter().find(|tenant| tenant.slug == name);
         let id = found
             .and_then(|tenant| TenantId::parse_strict(&tenant.id))
             .with_context(|| {
@@ -223,4 +213,19 @@ impl ClientOptions {
         )?;
         Client::connect(&self.url(), &self.tls, &token, tenant).await
     }
+}
+
+/// Every tenant of the deployment, as its operator.
+async fn all_tenants(operator: &Client) -> anyhow::Result<Vec<pb::Tenant>> {
+    let mut service = operator.tenants();
+    let tenants = pages(ALL, async |page_size, page_token| {
+        let request = pb::ListTenantsRequest {
+            page_size,
+            page_token,
+            ..Default::default()
+        };
+        let page = answer(service.list_tenants(request).await)?;
+        Ok((page.tenants, page.next_page_token))
+    });
+    Ok(tenants.await?.items)
 }
