@@ -8,7 +8,8 @@ use std::str::FromStr as _;
 use anyhow::Context as _;
 use kit::attest::{self, ExemptRole, Expected, Finding, SchemaRules, SharedRows};
 use kit::ctx::Clock;
-use kit::host::{self, Definition};
+use kit::host::Definition;
+use kit::isolation;
 use kit::migrate;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _};
@@ -166,7 +167,8 @@ async fn the_database_of_the_running_system_raises_nothing() -> anyhow::Result<(
         let options = options.username(&role).password(password.trim());
         let mut session = options.disable_statement_logging().connect().await?;
         assert_eq!(attest::attest_session(&mut session, &role).await?, []);
-        let mut findings = attest::attest(&mut session, &host::expected(&[*definition])).await?;
+        let mut findings =
+            attest::attest(&mut session, &isolation::expected(&[*definition])).await?;
         findings.retain(|finding| finding.severity == attest::Severity::Error);
         assert_eq!(findings, []);
         session.close().await?;
@@ -201,7 +203,7 @@ async fn the_tables_of_the_kit_raise_nothing() -> anyhow::Result<()> {
     migrate::migrate(&owner, &definition).await?;
     std::fs::remove_dir_all(passwords)?;
 
-    let expected = host::expected(&[definition]);
+    let expected = isolation::expected(&[definition]);
     for role in [format!("{schema}_app"), format!("{schema}_relay")] {
         let mut session = scratch.session(&role).connect().await?;
         assert_eq!(attest::attest(&mut session, &expected).await?, []);

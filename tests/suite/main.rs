@@ -13,6 +13,7 @@ mod audit_trail;
 mod backlog;
 mod binary;
 mod bus;
+mod cache;
 mod consultants;
 mod deploy;
 mod durability;

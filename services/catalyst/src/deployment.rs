@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use kit::bus::Bus;
 use kit::settings::{
-    DatabaseSettings, IdentitySettings, ListenSettings, NatsSettings, OutboxSettings, Settings,
+    CacheSettings, DatabaseSettings, IdentitySettings, ListenSettings, NatsSettings,
+    OutboxSettings, Settings,
 };
 use kit::wire::WireSettings;
 use sqlx::postgres::PgConnectOptions;
@@ -48,6 +49,7 @@ impl Deployment {
             database: self.database_settings(12),
             nats: self.nats_settings(),
             outbox: OutboxSettings::default(),
+            cache: CacheSettings::default(),
             identity: IdentitySettings {
                 auth_issuer: DEVELOPMENT_ISSUER.to_owned(),
                 auth_audience: "catalyst".to_owned(),

@@ -1,5 +1,6 @@
 //! The model: a consultant, and the rules of its changes. Pure.
 
+use kit::cache::Cached;
 use kit::ids::{Id, Kind};
 use kit::money::Money;
 use serde::{Deserialize, Serialize};
@@ -65,6 +66,12 @@ pub const MUTABLE: &[&str] = &[
     "cost_rate",
     "bill_rate",
 ];
+
+impl Cached for Consultant {
+    fn version(&self) -> i64 {
+        self.version
+    }
+}
 
 impl Consultant {
     /// A new, active consultant at version 1.

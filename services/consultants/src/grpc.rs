@@ -1,5 +1,6 @@
 //! The wire: authorize, convert, call, convert back.
 
+use kit::cache::Cache;
 use kit::change;
 use kit::fields::{Fields, timestamp};
 use kit::kit::Kit;
@@ -17,6 +18,7 @@ use crate::{events, permissions};
 #[derive(Clone)]
 pub(crate) struct Service {
     pub(crate) kit: Kit,
+    pub(crate) consultants: Cache<Consultant>,
 }
 
 #[tonic::async_trait]
@@ -46,7 +48,7 @@ impl ConsultantService for Service {
             .kit
             .answer(&ctx, read_id(&request.get_ref().consultant_id))
             .await?;
-        let found = operations::get_consultant(&ctx, &self.kit.db, id).await;
+        let found = operations::get_consultant(&ctx, &self.kit.db, &self.consultants, id).await;
         let consultant = self.kit.answer(&ctx, found).await?;
         Ok(Response::new(pb::GetConsultantResponse {
             consultant: Some(consultant.into()),
@@ -128,7 +130,7 @@ impl ConsultantLookupService for Service {
             .kit
             .answer(&ctx, read_id(&request.get_ref().consultant_id))
             .await?;
-        let found = operations::get_consultant(&ctx, &self.kit.db, id).await;
+        let found = operations::lookup_consultant(&ctx, &self.kit.db, id).await;
         let consultant = self.kit.answer_service(&ctx, found)?;
         let reference = pb::ConsultantReference {
             id: consultant.id.to_string(),

@@ -50,7 +50,8 @@ pub const DEFINITION: Definition = Definition {
 /// Wires the service.
 pub fn build(kit: Kit) -> Result<App, StartError> {
     let mut app = App::default();
-    let service = grpc::Service { kit };
+    let consultants = kit.caches.of::<consultant::ConsultantKind, _>();
+    let service = grpc::Service { kit, consultants };
     app.routes
         .add_service(ConsultantServiceServer::new(service.clone()))
         .add_service(ConsultantLookupServiceServer::new(service));

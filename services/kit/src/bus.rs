@@ -1,6 +1,7 @@
 //! The connection of one service to the broker, and what must be true of the broker before it is trusted.
 
 use std::path::Path;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_nats::{Client, ConnectOptions, HeaderMap, jetstream};
@@ -97,6 +98,12 @@ impl Bus {
     /// Whether the connection stands now.
     pub fn is_connected(&self) -> bool {
         self.client.connection_state() == async_nats::connection::State::Connected
+    }
+
+    /// The number of the connection that stands now: another one may have missed what was said between them.
+    pub(crate) fn connection(&self) -> Option<u64> {
+        let connects = || self.client.statistics().connects.load(Ordering::Acquire);
+        self.is_connected().then(connects)
     }
 
     /// Subscribes to a core subject.

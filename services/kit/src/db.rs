@@ -14,6 +14,7 @@ use sqlx::postgres::{PgConnectOptions, PgRow};
 use sqlx::{AssertSqlSafe, FromRow};
 
 use crate::Error;
+use crate::cache::Caches;
 use crate::class::Class;
 use crate::ctx::Ctx;
 use crate::events::Emitted;
@@ -44,6 +45,7 @@ pub struct Db {
     wake: Wake,
     tasks: Tasks,
     pressure: Option<Pressure>,
+    caches: Option<Caches>,
 }
 
 impl Db {
@@ -62,6 +64,7 @@ impl Db {
             wake,
             tasks,
             pressure: None,
+            caches: None,
         })
     }
 
@@ -69,6 +72,14 @@ impl Db {
     pub(crate) fn under(self, pressure: Pressure) -> Self {
         Self {
             pressure: Some(pressure),
+            ..self
+        }
+    }
+
+    /// The same, whose writers tell these caches of what they change.
+    pub(crate) fn telling(self, caches: Caches) -> Self {
+        Self {
+            caches: Some(caches),
             ..self
         }
     }
@@ -305,6 +316,11 @@ impl Tx {
         self.session.commit().await?;
         if wakes {
             USAGE.emitted(self.tenant, emitted.len());
+            if let Some(caches) = &self.db.caches {
+                for event in &emitted {
+                    caches.told(self.tenant, event.aggregate_id, event.version);
+                }
+            }
             failpoint::reach("after_commit").await;
             self.db.wake.wake();
         }

@@ -19,8 +19,8 @@ use tower::Layer;
 use crate::abuse::Reports;
 use crate::admin;
 use crate::aggregate::Aggregate;
-use crate::attest;
 use crate::bus::{self, Bus, BusError};
+use crate::cache::Caches;
 use crate::connections::Connections;
 use crate::ctx::Clock;
 use crate::db::Db;
@@ -308,6 +308,13 @@ impl Host {
         ));
 
         let bus = Bus::connect(&settings.nats, service).await?;
+        let caches = Caches::new(settings.cache.cache_entries, bus.clone());
+        let hearing =
+            caches
+                .clone()
+                .listen(bus.clone(), definition.schema, self.background.clone());
+        self.background.spawn(hearing);
+        let db = db.telling(caches.clone());
         let directory = Directory::start(bus.clone(), &self.background);
         tokio::time::timeout(Duration::from_secs(10), directory.loaded())
             .await
@@ -333,6 +340,7 @@ impl Host {
 
         let kit = Kit {
             db: db.clone(),
+            caches,
             pages: Pages::open(&settings.identity)?,
             workload: Workload::open(&settings.identity, service)?,
             bus: bus.clone(),
@@ -443,58 +451,5 @@ impl Host {
             tracing::warn!("some tasks were still running at the end of the stop");
         }
         tracing::info!("stopped");
-    }
-}
-
-/// What the isolation check expects of the schemas of these services.
-pub fn expected(definitions: &[Definition]) -> attest::Expected {
-    let schemas = definitions.iter().map(|definition| {
-        let schema = definition.schema;
-        let relay = |table: &str| attest::ExemptRole {
-            role: format!("{schema}_relay"),
-            table: table.to_owned(),
-            commands: vec!["select".to_owned(), "delete".to_owned()],
-            reason: "the relay moves the rows of all tenants".to_owned(),
-        };
-        let mut exempt = vec![relay("outbox"), relay("security_outbox")];
-        exempt.extend(definition.exemptions.iter().map(|exemption| {
-            attest::ExemptRole {
-                role: exemption.role.to_owned(),
-                table: exemption.table.to_owned(),
-                commands: exemption
-                    .commands
-                    .iter()
-                    .map(|command| (*command).to_owned())
-                    .collect(),
-                reason: exemption.reason.to_owned(),
-            }
-        }));
-        attest::SchemaRules {
-            schema: schema.to_owned(),
-            owner: format!("{schema}_owner"),
-            app: format!("{schema}_app"),
-            exempt,
-            tenantless: vec![
-                (
-                    "relay_lease".to_owned(),
-                    "which relay moves which outbox; no tenant's rows".to_owned(),
-                ),
-                (
-                    "_migration".to_owned(),
-                    "the versions applied; no tenant's rows".to_owned(),
-                ),
-            ],
-            shared: Vec::new(),
-            definers: Vec::new(),
-        }
-    });
-    attest::Expected {
-        schemas: schemas.collect(),
-        tenant_column: "tenant_id".to_owned(),
-        context_function: "app.current_tenant_id".to_owned(),
-        setting: "app.current_tenant_id".to_owned(),
-        role_settings: [("plan_cache_mode", "force_generic_plan"), ("jit", "off")]
-            .map(|(name, value)| (name.to_owned(), value.to_owned()))
-            .into(),
     }
 }

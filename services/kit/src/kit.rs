@@ -12,6 +12,7 @@ use tonic::{Request, Status};
 use crate::Error;
 use crate::broker_watch;
 use crate::bus::Bus;
+use crate::cache::Caches;
 use crate::ctx::{Actor, Clock, Ctx};
 use crate::db::Db;
 use crate::directory::Directory;
@@ -32,6 +33,8 @@ use crate::workload::{self, Workload};
 pub struct Kit {
     /// The door to tenants' rows.
     pub db: Db,
+    /// Resources that were read a moment ago.
+    pub caches: Caches,
     /// Page tokens.
     pub pages: Pages,
     /// This service's identity towards others.

@@ -176,6 +176,14 @@ impl Default for OutboxSettings {
     }
 }
 
+/// What is remembered of rows.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct CacheSettings {
+    /// Resources of each kind that each service of this process keeps for up to 5 s after a read; none keeps none.
+    #[arg(long, env = "CATALYST_CACHE_ENTRIES", default_value_t = 0)]
+    pub cache_entries: u64,
+}
+
 /// The NATS servers.
 #[derive(Clone, Debug, clap::Args)]
 pub struct NatsSettings {
@@ -282,6 +290,9 @@ pub struct Settings {
     /// Backpressure.
     #[command(flatten)]
     pub outbox: OutboxSettings,
+    /// What is remembered of rows.
+    #[command(flatten)]
+    pub cache: CacheSettings,
     /// Tokens and keys.
     #[command(flatten)]
     pub identity: IdentitySettings,

@@ -57,6 +57,8 @@ pub struct Metrics {
     pub dead_letters: Counter<u64>,
     /// Those of them that are behind another one of their aggregate.
     pub parked: Counter<u64>,
+    /// Reads of resources that may be cached, by kind and outcome: `hit` or `miss`.
+    pub cache_reads: Counter<u64>,
     /// Connections in use, by service.
     pub pool_in_use: Gauge<u64>,
 }
@@ -98,6 +100,7 @@ pub static METRICS: LazyLock<Metrics> = LazyLock::new(|| {
         repeated: meter.u64_counter("catalyst.consumer.repeated").build(),
         parked: meter.u64_counter("catalyst.consumer.parked").build(),
         dead_letters: meter.u64_counter("catalyst.consumer.dead_letters").build(),
+        cache_reads: meter.u64_counter("catalyst.cache.reads").build(),
         pool_in_use: meter.u64_gauge("catalyst.pool.in_use").build(),
     }
 });

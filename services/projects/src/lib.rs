@@ -109,7 +109,12 @@ pub struct Settings {
 pub fn build(settings: &Settings, kit: Kit) -> Result<App, StartError> {
     let consultants = ConsultantLookup::open(settings.consultants_url.as_deref(), &kit)?;
     let mut app = App::default();
-    let service = grpc::Service { kit, consultants };
+    let projects = kit.caches.of::<project::ProjectKind, _>();
+    let service = grpc::Service {
+        kit,
+        consultants,
+        projects,
+    };
     app.routes
         .add_service(ProjectServiceServer::new(service.clone()))
         .add_service(ProjectLookupServiceServer::new(service));

@@ -1,5 +1,6 @@
 //! The model of a project, and the rules of its changes. Pure.
 
+use kit::cache::Cached;
 use kit::ids::{Id, Kind};
 use kit::money::Money;
 use serde::{Deserialize, Serialize};
@@ -83,6 +84,12 @@ pub enum Refusal {
     Archived,
     /// It would end before it starts.
     EndsBeforeStart,
+}
+
+impl Cached for Project {
+    fn version(&self) -> i64 {
+        self.version
+    }
 }
 
 impl Project {

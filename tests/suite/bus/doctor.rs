@@ -45,7 +45,9 @@ async fn a_user_that_was_given_everything_is_found_by_every_rule() {
 #[tokio::test]
 async fn one_subject_too_many_and_one_too_few_are_found_by_their_rules() {
     let lone = Lone::start().await;
-    let own = json!({ "allow": ["_INBOX_consultants.>", "relay.consultants"] });
+    let own = json!({
+        "allow": ["_INBOX_consultants.>", "relay.consultants", "catalyst.*.consultants.*"]
+    });
     let directory = [
         "$JS.API.STREAM.INFO.KV_tenants",
         "$JS.API.DIRECT.GET.KV_tenants.$KV.tenants.>",

@@ -26,6 +26,21 @@ const REMEMBERED: &[(&str, &str, &str)] = &[
         "keyed by tenant, or by address where no tenant is verified",
     ),
     (
+        "kit/src/cache.rs",
+        "resources that were read a moment ago",
+        "keyed by the tenant of the context, its kind and its id; no key is made without a context",
+    ),
+    (
+        "consultants/src/grpc.rs",
+        "consultants that were read a moment ago",
+        "the kit's cache; every role that may ask is shown the same",
+    ),
+    (
+        "projects/src/grpc/mod.rs",
+        "projects that were read a moment ago",
+        "the kit's cache; every role that may ask is shown the same",
+    ),
+    (
         "kit/src/limits.rs",
         "rates of calls, and calls at work",
         "keyed by tenant",
@@ -57,7 +72,7 @@ fn remembers(line: &str) -> bool {
     let code = line.trim_start();
     let is_kept = code.contains("Mutex<")
         || code.contains("RwLock<")
-        || code.contains("Cache<")
+        || (code.contains("Cache<") && !code.contains("&Cache<"))
         || code.contains("DashMap<")
         || code.contains("KeyedRateLimiter<")
         || code.starts_with("static ");

@@ -6,7 +6,7 @@ use std::str::FromStr as _;
 use kit::attest::{self, Expected, Finding, Severity};
 use kit::error::chain;
 use kit::settings::DatabaseSettings;
-use kit::{db, host, migrate};
+use kit::{db, isolation, migrate};
 use sqlx::Connection as _;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 
@@ -18,7 +18,7 @@ pub(super) const PENDING: &str = "migrations-pending";
 
 /// The schemas of all services, connected as every role of theirs that reaches rows.
 pub(super) async fn services(settings: &DatabaseSettings) -> Outcome {
-    let expected = host::expected(&services::ALL);
+    let expected = isolation::expected(&services::ALL);
     let mut findings: Vec<Finding> = Vec::new();
     let mut roles = 0;
     for definition in &services::ALL {

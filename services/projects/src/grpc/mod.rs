@@ -5,6 +5,7 @@ mod project;
 
 mod assignment;
 
+use kit::cache::Cache;
 use kit::kit::Kit;
 use proto::projects::v1 as pb;
 use proto::projects::v1::project_lookup_service_server::ProjectLookupService;
@@ -12,6 +13,7 @@ use proto::projects::v1::project_service_server::ProjectService;
 use tonic::{Request, Response, Status};
 
 use crate::consultant_lookup::ConsultantLookup;
+use crate::project::Project;
 use crate::{operations, permissions};
 
 /// Serves both gRPC services of the package.
@@ -19,6 +21,7 @@ use crate::{operations, permissions};
 pub(crate) struct Service {
     pub(crate) kit: Kit,
     pub(crate) consultants: ConsultantLookup,
+    pub(crate) projects: Cache<Project>,
 }
 
 #[tonic::async_trait]
@@ -139,7 +142,7 @@ impl ProjectService for Service {
             .kit
             .answer(&ctx, project::read_id(&request.get_ref().project_id))
             .await?;
-        let found = operations::get_project(&ctx, &self.kit.db, id).await;
+        let found = operations::get_project(&ctx, &self.kit.db, &self.projects, id).await;
         let project = self.kit.answer(&ctx, found).await?;
         Ok(Response::new(pb::GetProjectResponse {
             project: Some(project.into()),
@@ -303,7 +306,7 @@ impl ProjectLookupService for Service {
             .kit
             .answer(&ctx, project::read_id(&request.get_ref().project_id))
             .await?;
-        let found = operations::get_project(&ctx, &self.kit.db, id).await;
+        let found = operations::lookup_project(&ctx, &self.kit.db, id).await;
         let project = self.kit.answer_service(&ctx, found)?;
         Ok(Response::new(pb::LookupProjectResponse {
             project: Some(project.into()),

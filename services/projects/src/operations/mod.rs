@@ -9,6 +9,7 @@ mod archive_project;
 mod create_project;
 mod get_project;
 mod list_projects;
+mod lookup_project;
 mod update_project;
 
 mod assign_consultant;
@@ -24,6 +25,7 @@ pub(crate) use get_project::get_project;
 pub(crate) use list_assignments::list_assignments;
 pub(crate) use list_clients::list_clients;
 pub(crate) use list_projects::list_projects;
+pub(crate) use lookup_project::lookup_project;
 pub(crate) use unassign_consultant::unassign_consultant;
 pub(crate) use update_client::{ClientUpdate, update_client};
 pub(crate) use update_project::{ProjectUpdate, update_project};

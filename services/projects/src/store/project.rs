@@ -91,7 +91,7 @@ pub(crate) async fn insert(tx: &mut Tx, project: &Project) -> Result<(), Error> 
 }
 
 #[tracing::instrument(name = "db.project.get", skip_all, fields(project.id = %id))]
-pub(crate) async fn get(ctx: &Ctx, db: &Db, id: ProjectId) -> Result<Project, Error> {
+pub(crate) async fn get(ctx: &Ctx, db: &Db, id: ProjectId) -> Result<Option<Project>, Error> {
     let row: Option<Row> = db
         .read_one(
             ctx,
@@ -101,7 +101,7 @@ pub(crate) async fn get(ctx: &Ctx, db: &Db, id: ProjectId) -> Result<Project, Er
             id.uuid(),
         )
         .await?;
-    row.map(Project::from).ok_or(Error::ProjectNotFound(id))
+    Ok(row.map(Project::from))
 }
 
 /// Reads and locks a project: the lock orders the events of the project, and the changes of its assignments.

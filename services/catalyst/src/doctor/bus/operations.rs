@@ -162,6 +162,8 @@ fn say(all: &mut Vec<Operation>, rule: &'static Rule, needed_by: &[&'static str]
 fn hear_events(all: &mut Vec<Operation>) {
     let own = [TENANT, OPERATOR];
     hear(all, &EVENTS, &own, &format!("catalyst.{OWN}.>"));
+    // The service whose events they are hears of its own changes.
+    let own = [TENANT, OPERATOR, "projects"];
     hear(all, &EVENTS, &own, &format!("catalyst.{OWN}.projects.*"));
     hear(
         all,
@@ -173,9 +175,7 @@ fn hear_events(all: &mut Vec<Operation>) {
         "catalyst.>".to_owned(),
         "catalyst.*.>".to_owned(),
         "catalyst.*.*.*".to_owned(),
-        "catalyst.*.projects.project_created".to_owned(),
         format!("catalyst.{OTHER}.>"),
-        format!("catalyst.{OTHER}.projects.project_created"),
         "security.>".to_owned(),
         "security.*.*".to_owned(),
         "security.none.>".to_owned(),
@@ -185,6 +185,10 @@ fn hear_events(all: &mut Vec<Operation>) {
     ];
     for subject in events {
         hear(all, &EVENTS, &[OPERATOR], &subject);
+    }
+    for tenant in ["*", OTHER] {
+        let subject = format!("catalyst.{tenant}.projects.project_created");
+        hear(all, &EVENTS, &[OPERATOR, "projects"], &subject);
     }
     let inward = [
         ">",
@@ -233,6 +237,9 @@ fn of_service(all: &mut Vec<Operation>, service: &Definition) {
     let Definition { name, schema, .. } = *service;
     hear(all, &REPLIES, &[name], &format!("_INBOX_{name}.>"));
     hear(all, &REPLIES, &[name], &format!("relay.{name}"));
+    let changes = format!("catalyst.*.{schema}.*");
+    hear(all, &EVENTS, &[name, OPERATOR], &changes);
+    hear(all, &EVENTS, &[OPERATOR], &format!("{changes}.>"));
     say(all, &PUBLISH, &[name], &format!("relay.{name}"));
     for tenant in [OWN, OTHER] {
         let event = format!("{tenant}.{schema}.something_happened");

@@ -133,7 +133,12 @@ fn of_service(service: &Service) -> Permissions {
     Permissions {
         publish,
         // Nobody hears another's replies: each has an inbox prefix of its own.
-        subscribe: vec![format!("_INBOX_{name}.>"), format!("relay.{name}")],
+        // Its own events as they are republished tell a cache what other replicas have changed.
+        subscribe: vec![
+            format!("_INBOX_{name}.>"),
+            format!("relay.{name}"),
+            format!("catalyst.*.{noun}.*"),
+        ],
     }
 }
 
