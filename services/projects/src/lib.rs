@@ -63,6 +63,11 @@ pub const DEFINITION: Definition = Definition {
             "get_project",
             include_str!("../migrations/0104_get_project.sql"),
         ),
+        (
+            105,
+            "assignment_lists",
+            include_str!("../migrations/0105_assignment_lists.sql"),
+        ),
     ],
     grpc_services: &[
         "catalyst.projects.v1.ProjectService",
