@@ -117,16 +117,18 @@ impl Rows {
                  order by r.turn, random() limit $1"
             )
             .into(),
+            // A row is named by its id and by its place: whichever index is taken, the look finds it at once. By the id
+            // alone, the index of places would pass over all rows of the tenant before it.
             remove: format!(
                 "with held as ( \
                      update {schema}.relay_lease set expires_at = clock_timestamp() + make_interval(secs => $4) \
                      where outbox = $1 and holder = $2 and epoch = $3 returning 1 \
                  ), gone as ( \
                      delete from {table} where exists (select from held) and ctid = any (array( \
-                         select r.ctid from unnest($5::uuid[], $6::uuid[]) as k (tenant_id, event_id) \
+                         select r.ctid from unnest($5::uuid[], $6::uuid[], $7::bigint[]) as k (tenant_id, event_id, seq) \
                          cross join lateral ( \
                              select o.ctid from {table} o \
-                             where o.tenant_id = k.tenant_id and o.event_id = k.event_id limit 1 \
+                             where o.tenant_id = k.tenant_id and o.event_id = k.event_id and o.seq = k.seq limit 1 \
                          ) r \
                      )) returning 1 \
                  ) \
@@ -196,6 +198,13 @@ impl Rows {
             .bind(f64::from(LEASE_SECONDS))
             .bind(tenants)
             .bind(acknowledged.ids())
+            .bind(
+                acknowledged
+                    .rows
+                    .iter()
+                    .map(|it| it.seq)
+                    .collect::<Vec<_>>(),
+            )
             .fetch_one(session)
             .await?;
         Ok(held.then(|| u64::try_from(gone).unwrap_or_default()))
