@@ -69,11 +69,15 @@ impl Parking {
     pub(crate) fn new(schema: &str, consumer: &'static str) -> Self {
         Self {
             consumer,
-            // One round trip for a group without failures, which is nearly every one.
+            // One round trip for a group without failures, which is nearly every one. What a tenant has in the inbox or
+            // parked may be very much: `lateral` with an offset is a look into an index for each id, where a list of ids
+            // would be compared with all of it.
             admit: format!(
                 "with parked as ( \
-                     select event_id, aggregate_id, version, is_set_aside from {schema}.parked \
-                     where tenant_id = $1 and consumer = $4 and aggregate_id = any($5) \
+                     select p.* from (select distinct id from unnest($5::uuid[]) as e (id)) as a cross join lateral ( \
+                         select event_id, aggregate_id, version, is_set_aside from {schema}.parked \
+                         where tenant_id = $1 and consumer = $4 and aggregate_id = a.id offset 0 \
+                     ) p \
                  ), fresh as ( \
                      insert into {schema}.inbox (tenant_id, event_id) \
                      select $1, e.event_id from unnest($2::uuid[], $3::uuid[]) as e (event_id, aggregate_id) \
@@ -84,13 +88,20 @@ impl Parking {
                  union all \
                  select 'parked', event_id, aggregate_id, version, is_set_aside from parked \
                  union all \
-                 select 'known', event_id, null, null, null from {schema}.inbox \
-                 where tenant_id = $1 and event_id = any($6) and exists (select from parked)"
+                 select 'known', k.event_id, null, null, null from unnest($6::uuid[]) as e (id) cross join lateral ( \
+                     select event_id from {schema}.inbox \
+                     where tenant_id = $1 and event_id = e.id and exists (select from parked) limit 1 \
+                 ) k"
             )
             .into(),
             unpark: format!(
                 "with freed as ( \
-                     delete from {schema}.parked where tenant_id = $1 and consumer = $2 and event_id = any($3) \
+                     delete from {schema}.parked where tenant_id = $1 and ctid = any (array( \
+                         select p.ctid from unnest($3::uuid[]) as e (id) cross join lateral ( \
+                             select ctid from {schema}.parked \
+                             where tenant_id = $1 and consumer = $2 and event_id = e.id limit 1 for update \
+                         ) p \
+                     )) \
                  ) \
                  insert into {schema}.inbox (tenant_id, event_id) select $1, id from unnest($3::uuid[]) as e (id) \
                  on conflict (tenant_id, event_id) do nothing returning event_id"
