@@ -101,6 +101,11 @@ pub const DEFINITION: Definition = Definition {
             "delivery",
             include_str!("../migrations/0107_delivery.sql"),
         ),
+        (
+            108,
+            "flood_over",
+            include_str!("../migrations/0108_flood_over.sql"),
+        ),
     ],
     grpc_services: &[
         "catalyst.audit.v1.AuditService",

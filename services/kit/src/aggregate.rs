@@ -33,7 +33,12 @@ impl Aggregate {
         after: Uuid,
         limit: i64,
     ) -> Result<Vec<(Uuid, i64)>, Error> {
-        let sql = self.select(tx, "id > $2 order by id limit $3");
+        let Self { table, version } = self;
+        let schema = tx.sql().schema();
+        let sql = format!(
+            "select id, ({version})::bigint from {schema}.{table} \
+             where tenant_id = $1 and id > $2 order by id limit $3"
+        );
         let rows = sqlx::query_as(AssertSqlSafe(sql))
             .bind(tx.tenant().uuid())
             .bind(after)
@@ -43,19 +48,20 @@ impl Aggregate {
 
     /// Those of `ids` that are there, with their versions.
     pub async fn get(&self, tx: &mut Tx, ids: &[Uuid]) -> Result<Vec<(Uuid, i64)>, Error> {
-        let sql = self.select(tx, "id = any($2)");
+        let Self { table, version } = self;
+        let schema = tx.sql().schema();
+        // A look into the key for each id: for a list of ids all rows of the tenant would be read where those of most
+        // tenants are few.
+        let sql = format!(
+            "select r.id, r.last from unnest($2::uuid[]) as wanted (id) cross join lateral ( \
+                 select id, ({version})::bigint as last from {schema}.{table} \
+                 where tenant_id = $1 and id = wanted.id limit 1 \
+             ) r"
+        );
         let rows = sqlx::query_as(AssertSqlSafe(sql))
             .bind(tx.tenant().uuid())
             .bind(ids);
         Ok(rows.fetch_all(&mut **tx).await?)
-    }
-
-    fn select(&self, tx: &Tx, condition: &str) -> String {
-        let Self { table, version } = self;
-        let schema = tx.sql().schema();
-        format!(
-            "select id, ({version})::bigint from {schema}.{table} where tenant_id = $1 and {condition}"
-        )
     }
 }
 

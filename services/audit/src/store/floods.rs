@@ -54,10 +54,12 @@ impl From<Row> for Window {
 /// The open windows of a log with these keys. Read under the lock of the log, which whoever changes them holds.
 #[tracing::instrument(name = "db.flood.list", skip_all)]
 pub(crate) async fn list(tx: &mut Tx, log: Log, keys: &[Uuid]) -> Result<Vec<Window>, Error> {
+    // A look into the key for each: for a list of keys all windows of the log would be read where most logs have few.
     let rows: Vec<Row> = sqlx::query_as(
-        "select key, type, severity, actor_kind, actor_id, resource_kind, source_address, began_at, recorded, \
-                counted, calls, first_at, last_at, resource_ids \
-         from audit.flood where tenant_id = $1 and operator_only = $2 and key = any($3)",
+        "select f.* from unnest($3::uuid[]) as wanted (key) cross join lateral ( \
+             select key, type, severity, actor_kind, actor_id, resource_kind, source_address, began_at, recorded, \
+                    counted, calls, first_at, last_at, resource_ids \
+             from audit.flood where tenant_id = $1 and operator_only = $2 and key = wanted.key limit 1) f",
     )
     .bind(tx.tenant().uuid())
     .bind(log.is_operator_only())
