@@ -260,7 +260,7 @@ routes = ["pager", "alertmanager"]
     clippy::disallowed_methods,
     reason = "the tests have no settings of their own"
 )]
-fn postgres_choice() -> anyhow::Result<PostgresChoice> {
+pub fn postgres_choice() -> anyhow::Result<PostgresChoice> {
     match std::env::var("CATALYST_TEST_POSTGRES") {
         Ok(choice) => choice.parse().map_err(anyhow::Error::msg),
         Err(_) => Ok(PostgresChoice::Auto),
@@ -298,30 +298,35 @@ pub fn temporary_folder() -> anyhow::Result<PathBuf> {
     Ok(dir)
 }
 
-/// A shell that waits for the end of this process, which closes the pipe, and then ends the servers.
+/// Ends the servers of the world with this process.
 fn watch_over(
     deployment: &Deployment,
     alertmanager: &Alertmanager,
     dir: &std::path::Path,
 ) -> anyhow::Result<()> {
-    use std::os::unix::process::CommandExt as _;
-    let pids: Vec<String> = [
-        deployment
-            .stack
-            .postgres
-            .as_ref()
-            .and_then(catalyst::stack::postgres::Postgres::pid),
+    let postgres = deployment.stack.postgres.as_ref();
+    let pids = [
+        postgres.and_then(catalyst::stack::postgres::Postgres::pid),
         deployment.stack.nats.pid(),
         alertmanager.pid(),
-    ]
-    .into_iter()
-    .flatten()
-    .map(|pid| pid.to_string())
-    .collect();
+    ];
+    // The pipe stays open until the process ends.
+    std::mem::forget(end_with_this_process(pids, dir)?);
+    Ok(())
+}
+
+/// Starts a shell that waits for the end of this process, which closes its pipe, and then ends these servers and removes
+/// their folder. Whoever has ended the servers itself kills the shell first.
+pub fn end_with_this_process(
+    pids: impl IntoIterator<Item = Option<u32>>,
+    dir: &std::path::Path,
+) -> anyhow::Result<std::process::Child> {
+    use std::os::unix::process::CommandExt as _;
+    let pids = pids.into_iter().flatten().map(|pid| pid.to_string());
     let script = "dir=$1; shift; cat >/dev/null; kill -INT \"$@\"; \
                   for i in 1 2 3 4 5 6 7 8 9 10; do kill -0 \"$@\" 2>/dev/null || break; sleep 0.2; done; \
                   kill -KILL \"$@\"; rm -rf \"$dir\"";
-    let mut watchdog = std::process::Command::new("sh")
+    let watchdog = std::process::Command::new("sh")
         .args(["-c", script, "watchdog"])
         .arg(dir)
         .args(pids)
@@ -330,7 +335,5 @@ fn watch_over(
         .stderr(Stdio::null())
         .process_group(0)
         .spawn()?;
-    // The pipe stays open until the process ends.
-    std::mem::forget(watchdog.stdin.take());
-    Ok(())
+    Ok(watchdog)
 }

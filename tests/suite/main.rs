@@ -20,6 +20,7 @@ mod durability;
 mod events;
 mod isolation;
 mod limits;
+mod plans;
 mod pool;
 mod projects;
 mod readiness;

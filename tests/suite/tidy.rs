@@ -2,7 +2,7 @@
 //! Each rule is a function over its input and is shown a planted fault as well, so that it cannot pass by looking away.
 
 mod mutants;
-mod rules;
+pub(crate) mod rules;
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -460,13 +460,13 @@ pub(super) fn descriptor(method: &str) -> MethodDescriptor {
 }
 
 /// The request of a method from proto JSON.
-pub(super) fn compose(method: &str, json: &Value) -> DynamicMessage {
+pub(crate) fn compose(method: &str, json: &Value) -> DynamicMessage {
     DynamicMessage::deserialize(descriptor(method).input(), json)
         .unwrap_or_else(|error| panic!("the request of {method}: {error}"))
 }
 
 /// An answer as proto JSON.
-pub(super) fn decode(method: &str, body: &[u8]) -> Value {
+pub(crate) fn decode(method: &str, body: &[u8]) -> Value {
     let message =
         DynamicMessage::decode(descriptor(method).output(), body).expect("the answer decodes");
     serde_json::to_value(message).expect("the answer is JSON")

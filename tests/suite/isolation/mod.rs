@@ -2,7 +2,7 @@
 //! live database, so that a new one without its case fails.
 
 mod caches;
-mod cases;
+pub(crate) mod cases;
 mod database;
 mod identity;
 mod matrix;

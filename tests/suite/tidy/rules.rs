@@ -27,7 +27,7 @@ pub(super) struct Source {
 }
 
 /// Whether a path has an extension.
-pub(super) fn is(path: &str, extension: &str) -> bool {
+pub(crate) fn is(path: &str, extension: &str) -> bool {
     path.rsplit_once('.')
         .is_some_and(|(_, found)| found == extension)
 }
