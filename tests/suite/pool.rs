@@ -101,7 +101,6 @@ fn signal(pid: i32, name: &str) {
 async fn a_connection_that_is_silent_alone_does_not_cost_the_others() {
     let db = Db::new(&settings(3), "consultants", Wake::default(), Tasks::new())
         .expect("the role has a password");
-    // Of three connections a tenant holds one.
     let tenants = [1_u128, 2, 3].map(|number| ctx_of(TenantId::new(Uuid::from_u128(number))));
     let [ctx, other, _] = &tenants;
     let (first, others) = three(&db, &tenants).await;

@@ -33,7 +33,12 @@ impl Asker {
         weight: 16,
     };
 
+    /// The tenant of a call. What an event causes is the service's own work: a consumer has one transaction at a time,
+    /// and the events of other tenants come behind it.
     pub(crate) fn of(ctx: &Ctx) -> Self {
+        if ctx.method().is_empty() {
+            return Self::SERVICE;
+        }
         Self {
             tenant: Some(ctx.tenant()),
             weight: ctx.plan().weight(),
@@ -225,6 +230,24 @@ mod tests {
         drop((held, service));
         assert_eq!(turns.free(), 10);
         assert!(turns.state().lines.is_empty());
+    }
+
+    #[test]
+    fn what_an_event_causes_does_not_wait_behind_the_calls_of_its_tenant() {
+        let event = Ctx::of_event(
+            TenantId::PLATFORM,
+            crate::ctx::Actor::Service("audit".to_owned()),
+            crate::ctx::Clock::system(),
+        );
+        let turns = Turns::new(5);
+        let own = Asker {
+            tenant: Some(TenantId::PLATFORM),
+            weight: 4,
+        };
+        let calls: Vec<_> = (0..2).map(|_| has_turn(&turns, own).unwrap()).collect();
+        assert!(has_turn(&turns, own).is_none());
+        assert!(has_turn(&turns, Asker::of(&event)).is_some());
+        drop(calls);
     }
 
     #[tokio::test]

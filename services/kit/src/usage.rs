@@ -126,7 +126,7 @@ impl Default for Usage {
         let database = CounterVec::new(
             opts(
                 "catalyst_tenant_database_seconds_total",
-                "Time that connections to the database were held, by tenant.",
+                "Time that calls held connections to the database, by tenant.",
             ),
             &["tenant_id"],
         )
