@@ -1,6 +1,7 @@
 //! Creating a project: `CreateProject` beside the same rows written by `pgbench`, each with its outbox row.
 //! The relays run all the while, as in service: they move the rows of both.
 
+use anyhow::Context as _;
 use data_encoding::HEXLOWER;
 use kit::ctx::Clock;
 use prost::Message as _;
@@ -12,28 +13,30 @@ use tonic::transport::Channel;
 use crate::Bench;
 use crate::get::COLUMNS;
 use crate::load::{Call, Caller, closed_loop};
-use crate::pgbench::{CONTEXT, Script, together};
+use crate::pgbench::{Pgbench, Script, together};
 use crate::report::{OURS, Report};
-use crate::seed::Firm;
+use crate::seed::{CLIENT_PREFIX, Firm, PROJECTS_PER_CLIENT};
 
 /// The context and the row, the row and its event, the commit: together, or one after the other.
-fn scripts(firm: &Firm) -> [(&'static str, Script); 2] {
+fn scripts(pgbench: &Pgbench, firm: &Firm) -> [(&'static str, Script); 2] {
     // Two are never the same: a run makes some thousands of 10^15.
     let choose = "\\set n random(100000000000000, 999999999999999)\n";
     let id = "('00000009-0000-7000-8' || :n::text)::uuid";
+    let (tenant, context) = (pgbench.tenant(), pgbench.context());
+    let client = pgbench.id(CLIENT_PREFIX, PROJECTS_PER_CLIENT);
     let row = format!(
         "insert into projects.project (tenant_id, {COLUMNS}) \
-         values (:tenant, {id}, :client, 'N-' || :n::text, 'New', true, null, null, null, null, null, false, 1, now(), now());"
+         values ({tenant}, {id}, {client}, 'N-' || :n::text, 'New', true, null, null, null, null, null, false, 1, now(), now());"
     );
     let outbox = format!(
         "insert into projects.outbox \
              (tenant_id, event_id, type, aggregate_id, version, occurred_at, actor_kind, actor_id, traceparent, body) \
-         values (:tenant, {id}, 'catalyst.projects.v1.ProjectCreated', {id}, 1, now(), 'user', 'bench', null, \
+         values ({tenant}, {id}, 'catalyst.projects.v1.ProjectCreated', {id}, 1, now(), 'user', 'bench', null, \
                  decode('{}', 'hex'));",
         HEXLOWER.encode(&event(firm))
     );
-    let one = together(&["begin;", CONTEXT, &row, &outbox, "commit;"]);
-    let three = together(&["begin;", CONTEXT]) + &together(&[&row, &outbox]) + "commit;\n";
+    let one = together(&["begin;", &context, &row, &outbox, "commit;"]);
+    let three = together(&["begin;", &context]) + &together(&[&row, &outbox]) + "commit;\n";
     [
         ("both rows, one Sync", Script::new(format!("{choose}{one}"))),
         (
@@ -47,7 +50,7 @@ fn scripts(firm: &Firm) -> [(&'static str, Script); 2] {
 pub(crate) fn event(firm: &Firm) -> Vec<u8> {
     ProjectCreated {
         project_id: firm.project(0).to_string(),
-        client_id: firm.client().to_string(),
+        client_id: firm.client(0).to_string(),
         code: firm.project(0).simple().to_string(),
         display_name: "New".to_owned(),
         state: ProjectState::Active.into(),
@@ -58,17 +61,17 @@ pub(crate) fn event(firm: &Firm) -> Vec<u8> {
 
 /// Our calls, then each script, for the time of a round.
 pub(crate) async fn round(bench: &Bench<'_>, report: &mut Report) -> anyhow::Result<()> {
-    let callers = bench.callers.each(|caller| CreateProject {
+    let client = |caller: Caller| CreateProject {
         client: ProjectServiceClient::new(caller.channel.clone()),
         caller,
-    });
-    let load = closed_loop(callers, bench.time).await?;
+    };
+    let load = closed_loop(bench.callers.each(client).await?, bench.time).await?;
     report.record("create, calls/s", OURS, load.per_second);
     report.record("create, p50 ms", OURS, load.percentile(50));
     report.record("create, p99 ms", OURS, load.percentile(99));
     bench.system.settle().await?;
-    let firm = bench.firms.first().map(AsRef::as_ref);
-    for (name, script) in firm.map(scripts).into_iter().flatten() {
+    let firm = bench.firms.first().context("there is a firm")?;
+    for (name, script) in scripts(&bench.pgbench, firm) {
         report.record(
             "create, calls/s",
             name,
@@ -86,8 +89,10 @@ struct CreateProject {
 
 impl Call for CreateProject {
     async fn call(&mut self) -> Result<(), Status> {
+        let user = self.caller.user()?;
+        let number = self.caller.random(user.firm.clients());
         let project = Project {
-            client_id: self.caller.firm.client().to_string(),
+            client_id: user.firm.client(number).to_string(),
             code: Clock::system().new_uuid().simple().to_string(),
             display_name: "New".to_owned(),
             billable: true,
@@ -98,7 +103,7 @@ impl Call for CreateProject {
             ..CreateProjectRequest::default()
         };
         self.client
-            .create_project(self.caller.request(request))
+            .create_project(user.request(request))
             .await
             .map(drop)
     }

@@ -10,15 +10,13 @@ use tonic::transport::Channel;
 use crate::Bench;
 use crate::cpu::Used;
 use crate::load::{Call, Caller, closed_loop};
-use crate::pgbench::{CONTEXT, Script, together};
+use crate::pgbench::{Pgbench, Script, together};
 use crate::report::{OURS, Report};
-use crate::seed::{PROJECT_PREFIX, PROJECTS};
+use crate::seed::PROJECT_PREFIX;
 
 /// The columns that the projects service reads of a project.
 pub(crate) const COLUMNS: &str = "id, client_id, code, display_name, billable, budget_minutes, budget_minor, \
     budget_currency, start_date, end_date, archived, version, created_at, updated_at";
-/// A project by chance.
-const CHOOSE: &str = "\\set n random(:first, :last)\n";
 
 /// A way to read under the policy, and how it is called in the report.
 #[derive(Clone, Copy)]
@@ -47,23 +45,24 @@ impl Way {
         }
     }
 
-    /// A script that reads the project, and wraps the statement as `around` says.
-    fn script(self, around: impl Fn(&str) -> String) -> Script {
-        let id = format!("('{PROJECT_PREFIX}' || :n::text)::uuid");
+    /// A script that reads a project by chance, and wraps the statement as `around` says.
+    fn script(self, pgbench: &Pgbench, around: impl Fn(&str) -> String) -> Script {
+        let (tenant, context) = (pgbench.tenant(), pgbench.context());
+        let id = pgbench.id(PROJECT_PREFIX, 1);
         let row = around(&format!(
-            "select {COLUMNS} from projects.project where tenant_id = :tenant and id = {id}"
+            "select {COLUMNS} from projects.project where tenant_id = {tenant} and id = {id}"
         ));
         let text = match self {
-            Self::SessionContext => return Script::with_context(format!("{CHOOSE}{row};\n")),
-            Self::OneSync => together(&[CONTEXT, &format!("{row};")]),
-            Self::FourRoundTrips => format!("begin;\n{CONTEXT}\n{row};\ncommit;\n"),
+            Self::SessionContext => return Script::of_one_firm(format!("{row};\n")),
+            Self::OneSync => together(&[&context, &format!("{row};")]),
+            Self::FourRoundTrips => format!("begin;\n{context}\n{row};\ncommit;\n"),
             Self::Function => {
                 around(&format!(
-                    "select {COLUMNS} from projects.bench_get_project(:tenant, {id})"
+                    "select {COLUMNS} from projects.bench_get_project({tenant}, {id})"
                 )) + ";\n"
             }
         };
-        Script::new(format!("{CHOOSE}{text}"))
+        Script::new(text)
     }
 }
 
@@ -86,25 +85,29 @@ pub(crate) async fn prepare(bench: &Bench<'_>) -> anyhow::Result<()> {
     let mut admin = bench.system.admin().await?;
     sqlx::raw_sql(function).execute(&mut admin).await?;
     for way in WAYS {
-        let script = way.script(|row| format!("select 1 / count(*) from ({row}) as found"));
+        let script = way.script(&bench.pgbench, |row| {
+            format!("select 1 / count(*) from ({row}) as found")
+        });
         bench.pgbench.check(&script).await?;
     }
-    closed_loop(callers(bench), Duration::from_secs(1))
+    closed_loop(callers(bench).await?, Duration::from_secs(1))
         .await
         .map(drop)
 }
 
-fn callers(bench: &Bench<'_>) -> Vec<GetProject> {
-    bench.callers.each(|caller| GetProject {
+async fn callers(bench: &Bench<'_>) -> anyhow::Result<Vec<GetProject>> {
+    let client = |caller: Caller| GetProject {
         client: ProjectServiceClient::new(caller.channel.clone()),
         caller,
-    })
+    };
+    bench.callers.each(client).await
 }
 
 /// Our calls, then each way, for the time of a round.
 pub(crate) async fn round(bench: &Bench<'_>, report: &mut Report) -> anyhow::Result<()> {
+    let callers = callers(bench).await?;
     let before = Used::now(bench.system.postmaster);
-    let load = closed_loop(callers(bench), bench.time).await?;
+    let load = closed_loop(callers, bench.time).await?;
     let used = Used::now(bench.system.postmaster).since(before);
     let micros = |time: Duration, calls: f64| time.as_secs_f64() * 1e6 / calls;
     report.record("get, calls/s", OURS, load.per_second);
@@ -122,7 +125,10 @@ pub(crate) async fn round(bench: &Bench<'_>, report: &mut Report) -> anyhow::Res
     );
     for way in WAYS {
         let before = Used::now(bench.system.postmaster);
-        let run = bench.pgbench.run(&way.script(str::to_owned)).await?;
+        let run = bench
+            .pgbench
+            .run(&way.script(&bench.pgbench, str::to_owned))
+            .await?;
         let used = Used::now(bench.system.postmaster).since(before);
         report.record("get, calls/s", way.name(), run.per_second);
         report.record(
@@ -141,9 +147,10 @@ struct GetProject {
 
 impl Call for GetProject {
     async fn call(&mut self) -> Result<(), Status> {
-        let number = self.caller.random(PROJECTS);
-        let asked = self.caller.firm.project(number).to_string();
-        let request = self.caller.request(GetProjectRequest {
+        let user = self.caller.user()?;
+        let number = self.caller.random(user.firm.projects);
+        let asked = user.firm.project(number).to_string();
+        let request = user.request(GetProjectRequest {
             project_id: asked.clone(),
         });
         let answer = self.client.get_project(request).await?.into_inner();

@@ -5,6 +5,7 @@
 //! answer of a call, which follows its commit, to the event is an upper bound of the relay's delay.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
@@ -18,22 +19,25 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tonic::Status;
+use tonic::transport::Channel;
 
 use crate::Bench;
-use crate::load::{Caller, Load};
+use crate::load::{Caller, Callers, Load, User};
 use crate::relay::{emptied, fill};
 use crate::report::{OURS, Report};
 
 const CREATED: &str = "catalyst.*.projects.project_created";
 const PERCENTILES: [(usize, &str); 3] = [(50, "p50"), (99, "p99"), (100, "max")];
+/// Callers of other firms beside a backlog.
+const OTHERS: u16 = 16;
 /// How long the last events may need.
 const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Calls at the rate for the time of a round, then waits for every event.
 pub(crate) async fn round(bench: &Bench<'_>, rate: u32, report: &mut Report) -> anyhow::Result<()> {
     let mut arrivals = listen(bench).await?;
-    let callers = bench.callers.each(|caller| caller);
-    let (calls, lags) = create_at(rate, &callers, &mut arrivals, async {
+    let callers = bench.callers.each(|caller| caller).await?;
+    let (calls, lags) = create_at(rate, callers, &mut arrivals, async {
         tokio::time::sleep(bench.time).await;
         Ok(())
     })
@@ -57,11 +61,12 @@ pub(crate) async fn backlog(
     let mut arrivals = listen(bench).await?;
     let mut admin = bench.system.admin().await?;
     let whale = bench.firms.first().context("there is a firm")?;
-    let mut others = bench.callers.each(|caller| caller);
-    others.retain(|caller| caller.firm.tenant != whale.tenant);
+    let (_, others) = bench.firms.split_first().context("there are firms")?;
+    let others = Callers::new(bench.system, others, OTHERS)?;
+    let others = others.each(|caller| caller).await?;
     fill(whale, events, &mut admin).await?;
     let started = Instant::now();
-    let (_, lags) = create_at(10, &others, &mut arrivals, emptied(whale, &mut admin)).await?;
+    let (_, lags) = create_at(10, others, &mut arrivals, emptied(whale, &mut admin)).await?;
     let measure = format!("backlog of {events}: emptied, events/s");
     report.record(
         &measure,
@@ -108,13 +113,13 @@ async fn listen(bench: &Bench<'_>) -> anyhow::Result<Arrivals> {
 /// answer.
 async fn create_at(
     rate: u32,
-    callers: &[Caller],
+    mut callers: Vec<Caller>,
     arrivals: &mut Arrivals,
     end: impl Future<Output = anyhow::Result<()>>,
 ) -> anyhow::Result<(Load, Load)> {
     let mut ticks = interval(Duration::from_secs(1) / rate);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
-    let mut callers = callers.iter().cycle();
+    let mut turns = (0..callers.len()).cycle();
     let mut running = JoinSet::new();
     let started = Instant::now();
     let mut end = std::pin::pin!(end);
@@ -122,8 +127,11 @@ async fn create_at(
         tokio::select! {
             ended = &mut end => break ended?,
             due = ticks.tick() => {
-                let caller = callers.next().context("there is a caller")?;
-                running.spawn(create(caller.clone(), due.into_std()));
+                let turn = turns.next().and_then(|turn| callers.get_mut(turn));
+                let caller = turn.context("there is a caller")?;
+                let user = caller.user()?;
+                let number = caller.random(user.firm.clients());
+                running.spawn(create(caller.channel.clone(), user, number, due.into_std()));
             }
         }
     }
@@ -150,9 +158,14 @@ async fn create_at(
 }
 
 /// The project, when its call was due and when it was answered.
-async fn create(caller: Caller, due: Instant) -> Result<(String, Instant, Instant), Status> {
+async fn create(
+    channel: Channel,
+    user: Arc<User>,
+    client: u64,
+    due: Instant,
+) -> Result<(String, Instant, Instant), Status> {
     let project = Project {
-        client_id: caller.firm.client().to_string(),
+        client_id: user.firm.client(client).to_string(),
         code: Clock::system().new_uuid().simple().to_string(),
         display_name: "New".to_owned(),
         billable: true,
@@ -162,8 +175,8 @@ async fn create(caller: Caller, due: Instant) -> Result<(String, Instant, Instan
         project: Some(project),
         ..CreateProjectRequest::default()
     };
-    let mut client = ProjectServiceClient::new(caller.channel.clone());
-    let answer = client.create_project(caller.request(request)).await?;
+    let mut client = ProjectServiceClient::new(channel);
+    let answer = client.create_project(user.request(request)).await?;
     let answered = Instant::now();
     let project = answer.into_inner().project.unwrap_or_default();
     Ok((project.id, due, answered))

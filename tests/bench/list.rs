@@ -8,7 +8,7 @@ use tonic::transport::Channel;
 use crate::Bench;
 use crate::get::COLUMNS;
 use crate::load::{Call, Caller, closed_loop};
-use crate::pgbench::{CONTEXT, Script, together};
+use crate::pgbench::{Pgbench, Script, together};
 use crate::report::{OURS, Report};
 
 const PAGE: usize = 50;
@@ -16,18 +16,22 @@ const PAGE: usize = 50;
 const ONE_SYNC: &str = "context and select, one Sync";
 
 /// One row more than the page, as the service reads it to know whether another page follows.
-fn script(around: impl Fn(&str) -> String) -> Script {
+fn script(pgbench: &Pgbench, around: impl Fn(&str) -> String) -> Script {
     let none = "00000000-0000-0000-0000-000000000000";
     let rows = format!(
-        "select {COLUMNS} from projects.project where tenant_id = :tenant and id > '{none}' order by id limit {}",
+        "select {COLUMNS} from projects.project where tenant_id = {} and id > '{none}' order by id limit {}",
+        pgbench.tenant(),
         PAGE + 1
     );
-    Script::new(together(&[CONTEXT, &format!("{};", around(&rows))]))
+    Script::new(together(&[
+        &pgbench.context(),
+        &format!("{};", around(&rows)),
+    ]))
 }
 
 /// Sees that the script reads a page.
 pub(crate) async fn prepare(bench: &Bench<'_>) -> anyhow::Result<()> {
-    let full = script(|rows| {
+    let full = script(&bench.pgbench, |rows| {
         format!(
             "select 1 / (count(*) / {}) from ({rows}) as found",
             PAGE + 1
@@ -38,13 +42,16 @@ pub(crate) async fn prepare(bench: &Bench<'_>) -> anyhow::Result<()> {
 
 /// Our calls, then the statement alone, for the time of a round.
 pub(crate) async fn round(bench: &Bench<'_>, report: &mut Report) -> anyhow::Result<()> {
-    let callers = bench.callers.each(|caller| ListProjects {
+    let client = |caller: Caller| ListProjects {
         client: ProjectServiceClient::new(caller.channel.clone()),
         caller,
-    });
-    let load = closed_loop(callers, bench.time).await?;
+    };
+    let load = closed_loop(bench.callers.each(client).await?, bench.time).await?;
     report.record("list of 50, calls/s", OURS, load.per_second);
-    let run = bench.pgbench.run(&script(str::to_owned)).await?;
+    let run = bench
+        .pgbench
+        .run(&script(&bench.pgbench, str::to_owned))
+        .await?;
     report.record("list of 50, calls/s", ONE_SYNC, run.per_second);
     Ok(())
 }
@@ -57,7 +64,7 @@ struct ListProjects {
 impl Call for ListProjects {
     async fn call(&mut self) -> Result<(), Status> {
         let page_size = i32::try_from(PAGE).unwrap_or_default();
-        let request = self.caller.request(ListProjectsRequest {
+        let request = self.caller.user()?.request(ListProjectsRequest {
             page_size,
             ..ListProjectsRequest::default()
         });

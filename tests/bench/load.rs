@@ -1,6 +1,7 @@
 //! Callers of the services: closed loops over a few connections, with real tokens; any error fails the run.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
@@ -20,67 +21,119 @@ const CALLERS_PER_CONNECTION: usize = 4;
 /// Longer than any run.
 const TOKEN_SECONDS: i64 = 86_400;
 
-/// All callers of a run, spread over the firms.
-pub(crate) struct Callers(Vec<Caller>);
+/// Who calls: users of all firms, each call of one by chance, and of a great firm more often.
+pub(crate) struct Callers {
+    url: String,
+    users: Users,
+    clients: u16,
+    /// What the next caller's sequence of random numbers begins with, so that no round repeats another.
+    seed: AtomicU64,
+}
 
-/// One caller: somebody of a firm, with a connection and a token.
+/// The users, with the sum of the weights of their firms up to each.
 #[derive(Clone)]
-pub(crate) struct Caller {
+struct Users(Arc<[(Arc<User>, f64)]>);
+
+/// Somebody of a firm, with a token.
+pub(crate) struct User {
     pub(crate) firm: Arc<Firm>,
-    pub(crate) channel: Channel,
     metadata: MetadataMap,
-    random: u64,
+}
+
+/// One caller: a connection that some share, and the users in whose names it calls.
+pub(crate) struct Caller {
+    pub(crate) channel: Channel,
+    users: Users,
+    random: fastrand::Rng,
 }
 
 impl Callers {
     pub(crate) fn new(system: &System, firms: &[Arc<Firm>], clients: u16) -> anyhow::Result<Self> {
+        let mut users = Vec::new();
+        let mut sum = 0.0;
+        for firm in firms {
+            let user = User {
+                firm: Arc::clone(firm),
+                metadata: metadata(system, firm.tenant, "caller", "admin")?,
+            };
+            sum += firm.weight();
+            users.push((Arc::new(user), sum));
+        }
+        Ok(Self {
+            url: system.url.clone(),
+            users: Users(users.into()),
+            clients,
+            seed: AtomicU64::new(0),
+        })
+    }
+
+    /// A client for each caller. Connections are new, since the services end those that are minutes old.
+    pub(crate) async fn each<C>(&self, client: impl Fn(Caller) -> C) -> anyhow::Result<Vec<C>> {
+        self.so_many(self.clients, client).await
+    }
+
+    /// As [`Callers::each`], for another number of callers.
+    pub(crate) async fn so_many<C>(
+        &self,
+        clients: u16,
+        client: impl Fn(Caller) -> C,
+    ) -> anyhow::Result<Vec<C>> {
         let mut callers = Vec::new();
         let mut channel = None;
-        for (number, firm) in firms.iter().cycle().take(usize::from(clients)).enumerate() {
+        for number in 0..usize::from(clients) {
             if number.is_multiple_of(CALLERS_PER_CONNECTION) {
-                channel = Some(connect(system)?);
+                channel = Some(connect_to(&self.url).await?);
             }
-            callers.push(Caller {
-                firm: Arc::clone(firm),
+            let seed = self.seed.fetch_add(1, Ordering::Relaxed);
+            callers.push(client(Caller {
                 channel: channel
                     .clone()
                     .context("the first caller opens a connection")?,
-                metadata: metadata(system, firm.tenant, &format!("caller-{number}"), "admin")?,
-                random: number as u64,
-            });
+                users: self.users.clone(),
+                random: fastrand::Rng::with_seed(seed),
+            }));
         }
-        Ok(Self(callers))
-    }
-
-    /// A client for each caller.
-    pub(crate) fn each<C>(&self, client: impl Fn(Caller) -> C) -> Vec<C> {
-        self.0.iter().cloned().map(client).collect()
+        Ok(callers)
     }
 }
 
 impl Caller {
-    /// A request with the caller's token.
+    /// In whose name the next call is made; the same sequence in every run.
+    pub(crate) fn user(&mut self) -> Result<Arc<User>, Status> {
+        let users = &self.users.0;
+        let all = users.last().map_or(0.0, |(_, sum)| *sum);
+        let drawn = self.random.f64() * all;
+        let place = users.partition_point(|(_, sum)| *sum <= drawn);
+        let user = users.get(place).or(users.last());
+        user.map(|(user, _)| Arc::clone(user))
+            .ok_or_else(|| Status::internal("there is no user"))
+    }
+
+    /// A number below `end`; the same sequence in every run.
+    pub(crate) fn random(&mut self, end: u64) -> u64 {
+        self.random.u64(..end)
+    }
+}
+
+impl User {
+    /// A request with the user's token.
     pub(crate) fn request<T>(&self, message: T) -> Request<T> {
         let mut request = Request::new(message);
         request.metadata_mut().clone_from(&self.metadata);
         request
     }
-
-    /// A number below `end`; the same sequence in every run.
-    pub(crate) fn random(&mut self, end: u64) -> u64 {
-        self.random = self
-            .random
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        (self.random >> 33) % end
-    }
 }
 
 /// A connection of its own to the services.
-pub(crate) fn connect(system: &System) -> anyhow::Result<Channel> {
-    Ok(Endpoint::from_shared(system.url.clone())?
+pub(crate) async fn connect(system: &System) -> anyhow::Result<Channel> {
+    connect_to(&system.url).await
+}
+
+async fn connect_to(url: &str) -> anyhow::Result<Channel> {
+    Ok(Endpoint::from_shared(url.to_owned())?
         .tcp_nodelay(true)
-        .connect_lazy())
+        .connect()
+        .await?)
 }
 
 /// What every call of a user carries.

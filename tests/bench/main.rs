@@ -38,7 +38,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::load::Callers;
 use crate::pgbench::Pgbench;
 use crate::report::Report;
-use crate::seed::Firm;
+use crate::seed::{Firm, Profile};
 use crate::system::System;
 
 /// Measures the services of this build on servers of its own, beside the limits of PostgreSQL and NATS.
@@ -48,6 +48,9 @@ struct Options {
     /// What to measure.
     #[arg(value_enum)]
     what: What,
+    /// How much data there is.
+    #[arg(long, value_enum, default_value_t = Profile::Small)]
+    profile: Profile,
     /// How often each figure is taken, in turns with its limits.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
@@ -197,11 +200,10 @@ async fn measure(system: &System, options: &Options, say: &dyn Fn(&str)) -> anyh
         return measure_verifying(system, options, say).await;
     }
     say("loading the data");
-    let firms = seed::load(system).await?;
-    let first = firms.first().context("there is a firm")?;
+    let firms = seed::load(system, options.profile, say).await?;
     let bench = Bench {
         callers: Callers::new(system, &firms, options.clients)?,
-        pgbench: Pgbench::new(system, first, options.clients, options.seconds)?,
+        pgbench: Pgbench::new(system, &firms, options.clients, options.seconds)?,
         time: Duration::from_secs(options.seconds),
         firms,
         system,
@@ -214,8 +216,8 @@ async fn measure(system: &System, options: &Options, say: &dyn Fn(&str)) -> anyh
         list::prepare(&bench).await?;
     }
     let title = format!(
-        "{}; {} callers, {} rounds of {} s",
-        system.description, options.clients, options.rounds, options.seconds
+        "{}; {}; {} callers, {} rounds of {} s",
+        system.description, options.profile, options.clients, options.rounds, options.seconds
     );
     let mut report = Report::new(title);
     for round in 1..=options.rounds {

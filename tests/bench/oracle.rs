@@ -20,7 +20,7 @@ use uuid::Uuid;
 use crate::Bench;
 use crate::load::{connect, count, metadata};
 use crate::report::{OURS, Report};
-use crate::seed::{Firm, PROJECTS};
+use crate::seed::Firm;
 use crate::system::System;
 
 /// Pairs of each figure.
@@ -46,13 +46,35 @@ const METHODS: [(Method, &str); 4] = [
     (Method::DeleteTimeEntry, "DeleteTimeEntry"),
 ];
 
+impl Method {
+    /// One of the ids of these firms, in the order of the firms; when all are through, from the beginning.
+    fn id_of(self, firms: &[Arc<Firm>], index: u64) -> Option<Uuid> {
+        let rows = |firm: &Firm| match self {
+            Self::GetProject | Self::UpdateProject => firm.projects,
+            Self::GetTimeEntry | Self::DeleteTimeEntry => firm.entries,
+        };
+        let all: u64 = firms.iter().map(|firm| rows(firm)).sum();
+        let mut number = index.checked_rem(all)?;
+        for firm in firms {
+            if number < rows(firm) {
+                return Some(match self {
+                    Self::GetProject | Self::UpdateProject => firm.project(number),
+                    Self::GetTimeEntry | Self::DeleteTimeEntry => firm.entry(number),
+                });
+            }
+            number -= rows(firm);
+        }
+        None
+    }
+}
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Cache {
     Cold,
     Warm,
 }
 
-/// Somebody of the first firm, who asks one call after the other on one connection.
+/// Somebody of the last firm, who asks one call after the other on one connection.
 struct Prober<'a> {
     system: &'a System,
     firm: Arc<Firm>,
@@ -74,11 +96,11 @@ pub(crate) async fn round(
     number: u32,
     report: &mut Report,
 ) -> anyhow::Result<()> {
-    let (own, others) = bench.firms.split_first().context("there are firms")?;
+    let (own, others) = bench.firms.split_last().context("there are firms")?;
     let mut prober = Prober {
         system: bench.system,
         firm: Arc::clone(own),
-        channel: connect(bench.system)?,
+        channel: connect(bench.system).await?,
         warm: metadata(bench.system, own.tenant, "prober", "admin")?,
         tokens: 0,
     };
@@ -101,18 +123,7 @@ impl Prober<'_> {
         others: &[Arc<Firm>],
         first: u64,
     ) -> anyhow::Result<Samples> {
-        let of_others = |index: u64| {
-            let firms = u64::try_from(others.len()).unwrap_or(1);
-            let index = index % (PROJECTS * firms);
-            let firm = usize::try_from(index / PROJECTS)
-                .ok()
-                .and_then(|firm| others.get(firm));
-            firm.map(|firm| match method {
-                Method::GetProject | Method::UpdateProject => firm.project(index % PROJECTS),
-                Method::GetTimeEntry | Method::DeleteTimeEntry => firm.entry(index % PROJECTS),
-            })
-            .context("there are other firms")
-        };
+        let of_others = |index| method.id_of(others, index).context("there are other firms");
         let warm_ids: Vec<Uuid> = (0..WARM_IDS).map(|_| random_id()).collect();
         if cache == Cache::Warm {
             for (index, random) in (0..).zip(&warm_ids) {

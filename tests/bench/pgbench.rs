@@ -1,6 +1,7 @@
 //! Limits of PostgreSQL: the `pgbench` of the running installation, with as many clients as the services have callers.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context as _, bail};
@@ -8,7 +9,7 @@ use secrecy::ExposeSecret as _;
 use sqlx::postgres::PgConnectOptions;
 use tokio::process::Command;
 
-use crate::seed::Firm;
+use crate::seed::{DIGITS_OF_FIRM, EXPONENT, FIRST_DIGITS, Firm};
 use crate::system::System;
 
 /// Runs scripts as the serving role of the projects service.
@@ -17,34 +18,41 @@ pub(crate) struct Pgbench {
     options: PgConnectOptions,
     password: String,
     dir: PathBuf,
-    variables: Vec<String>,
+    /// Tenants and numbers of projects of all firms, as PostgreSQL writes arrays.
+    tenants: String,
+    projects: String,
+    firms: usize,
+    /// The context of [`ONE_FIRM`] for a whole session.
     session: String,
     clients: u16,
     seconds: u64,
     scripts: AtomicU32,
 }
 
-/// Statements that each client runs again and again. They may use `:tenant` and `:client` of a firm, and `:first` and
-/// `:last`, the digits of its projects.
+/// Statements that each client runs again and again. They may use what [`Pgbench`] says of a firm, which is chosen
+/// anew each time, as often as the callers of the services choose it, and `:r`, a great number by chance.
 pub(crate) struct Script {
     text: String,
-    /// Whether the session has the firm's context from its start.
-    has_context: bool,
+    /// Whether all is about one firm, whose context the session has from its start.
+    of_one_firm: bool,
 }
+
+/// Which firm that is, counted from one: greater than most, and no whale.
+const ONE_FIRM: usize = 3;
 
 impl Script {
     pub(crate) fn new(text: String) -> Self {
         Self {
             text,
-            has_context: false,
+            of_one_firm: false,
         }
     }
 
-    /// A script for sessions that have the firm's context from their start.
-    pub(crate) fn with_context(text: String) -> Self {
+    /// A script for sessions that have one firm's context from their start.
+    pub(crate) fn of_one_firm(text: String) -> Self {
         Self {
             text,
-            has_context: true,
+            of_one_firm: true,
         }
     }
 }
@@ -60,7 +68,7 @@ const ROLE: &str = "projects_app";
 impl Pgbench {
     pub(crate) fn new(
         system: &System,
-        firm: &Firm,
+        firms: &[Arc<Firm>],
         clients: u16,
         seconds: u64,
     ) -> anyhow::Result<Self> {
@@ -75,24 +83,42 @@ impl Pgbench {
         }
         let path = system.deployment.keys.password_dir().join(ROLE);
         let password = kit::settings::read_secret("CATALYST_DATABASE_PASSWORD_DIR", &path)?;
-        let (first, last) = firm.project_digits();
-        let variables = [
-            format!("--define=tenant={}", firm.tenant),
-            format!("--define=client={}", firm.client()),
-            format!("--define=first={first}"),
-            format!("--define=last={last}"),
-        ];
+        let array = |of: &dyn Fn(&Firm) -> String| {
+            let all: Vec<String> = firms.iter().map(|firm| of(firm)).collect();
+            format!("'{{{}}}'", all.join(","))
+        };
+        let one = firms.get(ONE_FIRM - 1).context("there are firms")?;
         Ok(Self {
             binary,
             options: system.deployment.stack.database_url.parse()?,
             password: password.expose_secret().to_owned(),
             dir: system.dir.clone(),
-            variables: variables.into(),
-            session: format!("-c app.current_tenant_id={}", firm.tenant),
+            tenants: array(&|firm| firm.tenant.to_string()),
+            projects: array(&|firm| firm.projects.to_string()),
+            firms: firms.len(),
+            session: format!("-c app.current_tenant_id={}", one.tenant),
             clients,
             seconds,
             scripts: AtomicU32::new(0),
         })
+    }
+
+    /// The tenant of the firm that is chosen: an element of a constant, which costs next to nothing.
+    pub(crate) fn tenant(&self) -> String {
+        format!("({}::uuid[])[:k::int]", self.tenants)
+    }
+
+    /// The context that a transaction needs to see the firm's rows.
+    pub(crate) fn context(&self) -> String {
+        let tenant = self.tenant();
+        format!("select set_config('app.current_tenant_id', {tenant}::text, true);")
+    }
+
+    /// One of the firm's ids by chance, of a kind that it has one of for so many projects.
+    pub(crate) fn id(&self, prefix: &str, projects: u64) -> String {
+        let rows = format!("({}::bigint[])[:k::int] / {projects}", self.projects);
+        let firm = format!("{FIRST_DIGITS} + (:k::bigint - 1) * {DIGITS_OF_FIRM}");
+        format!("('{prefix}' || ({firm} + :r::bigint % ({rows}))::text)::uuid")
     }
 
     /// Runs a script for the time of a round.
@@ -127,7 +153,15 @@ impl Pgbench {
     async fn start(&self, script: &Script, amount: &[String]) -> anyhow::Result<String> {
         let number = self.scripts.fetch_add(1, Ordering::Relaxed);
         let file = self.dir.join(format!("script-{number}.sql"));
-        std::fs::write(&file, &script.text)?;
+        let firm = match script.of_one_firm {
+            true => ONE_FIRM.to_string(),
+            false => format!("random_zipfian(1, {}, {EXPONENT})", self.firms),
+        };
+        let text = &script.text;
+        std::fs::write(
+            &file,
+            format!("\\set k {firm}\n\\set r random(0, 1000000000)\n{text}"),
+        )?;
         let threads = usize::from(self.clients).min(std::thread::available_parallelism()?.get());
         let mut command = Command::new(&self.binary);
         command
@@ -142,13 +176,12 @@ impl Pgbench {
             .args(amount)
             .arg("--file")
             .arg(&file)
-            .args(&self.variables)
             .args(self.options.get_database())
             .env_clear()
             .env("PGPASSWORD", &self.password)
             .env("PGSSLMODE", "disable")
             .kill_on_drop(true);
-        if script.has_context {
+        if script.of_one_firm {
             command.env("PGOPTIONS", &self.session);
         }
         let output = command.output().await.context("cannot run pgbench")?;
@@ -159,9 +192,6 @@ impl Pgbench {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 }
-
-/// The context that a transaction needs to see rows of `:tenant`.
-pub(crate) const CONTEXT: &str = "select set_config('app.current_tenant_id', :tenant, true);";
 
 /// Statements that are sent together, under one Sync, and are one transaction.
 pub(crate) fn together(statements: &[&str]) -> String {

@@ -1,10 +1,13 @@
-//! The data of a run: a few firms through the control plane, their rows as superuser, the same in every run.
+//! The data of a run: firms of very different sizes through the control plane, their rows as superuser, the same in
+//! every run. Both the sizes of the firms and how often each is asked follow one Zipf distribution.
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use kit::TenantId;
 use proto::projects::v1::ListProjectsRequest;
 use proto::projects::v1::project_service_client::ProjectServiceClient;
@@ -12,30 +15,80 @@ use proto::tenants::v1::tenant_service_client::TenantServiceClient;
 use proto::tenants::v1::{CreateTenantRequest, Tenant};
 use proto::time_entries::v1::ListTimeEntriesRequest;
 use proto::time_entries::v1::time_entry_service_client::TimeEntryServiceClient;
-use sqlx::AssertSqlSafe;
+use sqlx::{AssertSqlSafe, Connection as _};
 use time::OffsetDateTime;
 use time::macros::datetime;
 use tokio::time::{Instant, sleep};
+use tonic::transport::Channel;
 use tonic::{Code, Request};
 use uuid::Uuid;
 
 use crate::load::{connect, metadata};
 use crate::system::System;
 
-const FIRMS: u64 = 4;
-/// Of each firm.
-pub(crate) const PROJECTS: u64 = 5_000;
-/// Of each firm; time is recorded on as many of its projects.
-const CONSULTANTS: u64 = 50;
-/// Of each firm.
-const TIME_ENTRIES: u64 = 5_000;
+/// Of sizes and of calls: with 300 firms the first is a whale with a fifth of everything.
+pub(crate) const EXPONENT: f64 = 1.1;
+/// What the smallest firm has at least: more than a page of projects, and a time entry for each.
+const LEAST_PROJECTS: u32 = 60;
+const LEAST_CONSULTANTS: u32 = 10;
+const LEAST_ENTRIES: u32 = 300;
+/// Projects of one client.
+pub(crate) const PROJECTS_PER_CLIENT: u64 = 20;
 /// When the first time entries begin.
 const FIRST_START: OffsetDateTime = datetime!(2020-01-01 0:00 UTC);
+/// Tenants that are created at the same time, below the part of the pool that one tenant, the platform, may hold.
+const AT_ONCE: usize = 4;
+
+/// How much data a run has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Profile {
+    /// 12 firms, 6,000 projects, 1,000 consultants, 30,000 time entries.
+    Small,
+    /// 300 firms, 100,000 projects, 30,000 consultants, 3,000,000 time entries; takes minutes to load.
+    Large,
+}
+
+impl Profile {
+    fn firms(self) -> u32 {
+        match self {
+            Self::Small => 12,
+            Self::Large => 300,
+        }
+    }
+
+    /// Projects, consultants and time entries of all firms together, each with the least of a firm.
+    fn rows(self) -> [(u32, u32); 3] {
+        let [projects, consultants, entries] = match self {
+            Self::Small => [6_000, 1_000, 30_000],
+            Self::Large => [100_000, 30_000, 3_000_000],
+        };
+        [
+            (projects, LEAST_PROJECTS),
+            (consultants, LEAST_CONSULTANTS),
+            (entries, LEAST_ENTRIES),
+        ]
+    }
+}
+
+impl fmt::Display for Profile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [(projects, _), _, (entries, _)] = self.rows();
+        let firms = self.firms();
+        write!(
+            f,
+            "{firms} firms with {projects} projects and {entries} time entries"
+        )
+    }
+}
 
 /// One of the tenants.
 pub(crate) struct Firm {
     pub(crate) tenant: TenantId,
-    number: u64,
+    /// Zero is the greatest.
+    number: u32,
+    pub(crate) projects: u64,
+    consultants: u64,
+    pub(crate) entries: u64,
     /// The number of the next time entry.
     next_entry: AtomicU64,
 }
@@ -60,36 +113,40 @@ enum Kind {
 }
 
 impl Firm {
-    /// The client of every project.
-    pub(crate) fn client(&self) -> Uuid {
-        self.id(Kind::Client, 0)
+    /// How often it is asked, beside the first.
+    pub(crate) fn weight(&self) -> f64 {
+        weight(self.number)
     }
 
-    /// The project of a number below [`PROJECTS`].
+    pub(crate) fn clients(&self) -> u64 {
+        self.projects / PROJECTS_PER_CLIENT
+    }
+
+    /// The client of a number below [`Firm::clients`].
+    pub(crate) fn client(&self, number: u64) -> Uuid {
+        self.id(Kind::Client, number)
+    }
+
+    /// The project of a number below [`Firm::projects`].
     pub(crate) fn project(&self, number: u64) -> Uuid {
         self.id(Kind::Project, number)
     }
 
-    /// The time entry of a number below [`TIME_ENTRIES`], which are as many as projects.
+    /// The time entry of a number below [`Firm::entries`].
     pub(crate) fn entry(&self, number: u64) -> Uuid {
         self.id(Kind::TimeEntry, number)
     }
 
-    /// The first and the last digits of its projects' ids: what `pgbench` puts after [`PROJECT_PREFIX`].
-    pub(crate) fn project_digits(&self) -> (u64, u64) {
-        (self.digits(0), self.digits(PROJECTS - 1))
-    }
-
     /// New time entries.
-    pub(crate) fn entries(&self, count: u64) -> impl Iterator<Item = Entry> {
+    pub(crate) fn new_entries(&self, count: u64) -> impl Iterator<Item = Entry> {
         let first = self.next_entry.fetch_add(count, Ordering::Relaxed);
         (first..first + count).map(|number| {
-            let quarters = i32::try_from(number / CONSULTANTS).unwrap_or(i32::MAX);
+            let quarters = i32::try_from(number / self.consultants).unwrap_or(i32::MAX);
             let started_at = FIRST_START + time::Duration::minutes(15) * quarters;
             Entry {
                 number,
-                project: self.id(Kind::Project, number % CONSULTANTS),
-                consultant: self.id(Kind::Consultant, number % CONSULTANTS),
+                project: self.id(Kind::Project, number % self.projects),
+                consultant: self.id(Kind::Consultant, number % self.consultants),
                 started_at,
                 ended_at: started_at + time::Duration::minutes(15),
             }
@@ -101,9 +158,9 @@ impl Firm {
         Uuid::from_u128(kind | 0x7000_8000_0000_0000_0000 | hex(self.digits(number)))
     }
 
-    /// Fifteen digits.
+    /// Fifteen digits: [`FIRST_DIGITS`], and a billion for each firm.
     fn digits(&self, number: u64) -> u64 {
-        100_000_000_000_000 + self.number * 1_000_000_000 + number
+        FIRST_DIGITS + u64::from(self.number) * DIGITS_OF_FIRM + number
     }
 }
 
@@ -117,45 +174,105 @@ fn hex(mut digits: u64) -> u128 {
     value
 }
 
-/// What the ids of projects begin with; fifteen digits follow.
+/// What the ids of projects and of clients begin with; fifteen digits follow.
 pub(crate) const PROJECT_PREFIX: &str = "00000002-0000-7000-8";
+pub(crate) const CLIENT_PREFIX: &str = "00000001-0000-7000-8";
+/// The digits of the first firm's first row of each kind.
+pub(crate) const FIRST_DIGITS: u64 = 100_000_000_000_000;
+/// As many are one firm's.
+pub(crate) const DIGITS_OF_FIRM: u64 = 1_000_000_000;
 
-/// Makes the firms, waits until the services know them, and loads their rows.
-pub(crate) async fn load(system: &System) -> anyhow::Result<Vec<Arc<Firm>>> {
+/// How often the firm of a number is asked, beside the first.
+fn weight(number: u32) -> f64 {
+    f64::from(number + 1).powf(-EXPONENT)
+}
+
+/// What each firm has of `total`: the least, and of the rest by its weight; what is left over is the first's.
+fn shares(total: u32, least: u32, firms: u32) -> Vec<u64> {
+    let all: f64 = (0..firms).map(weight).sum();
+    let rest = f64::from(total - least * firms);
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a part of a number that fits, rounded down"
+    )]
+    let share = |firm| u64::from(least) + (rest * weight(firm) / all) as u64;
+    let mut shares: Vec<u64> = (0..firms).map(share).collect();
+    let left_over = u64::from(total) - shares.iter().sum::<u64>();
+    if let Some(first) = shares.first_mut() {
+        *first += left_over;
+    }
+    shares
+}
+
+/// Makes the firms, waits until the services know them, and loads their rows. The first is the greatest.
+pub(crate) async fn load(
+    system: &System,
+    profile: Profile,
+    say: &dyn Fn(&str),
+) -> anyhow::Result<Vec<Arc<Firm>>> {
+    let channel = connect(system).await?;
+    let create = |number| create_tenant(system, channel.clone(), number);
+    let tenants: Vec<TenantId> = stream::iter((0..profile.firms()).map(create))
+        .buffered(AT_ONCE)
+        .try_collect()
+        .await?;
+    let [projects, consultants, entries] = profile
+        .rows()
+        .map(|(total, least)| shares(total, least, profile.firms()));
+    let rows = projects.into_iter().zip(consultants).zip(entries);
+    let firms: Vec<Arc<Firm>> = (0..)
+        .zip(tenants.into_iter().zip(rows))
+        .map(
+            |(number, (tenant, ((projects, consultants), entries)))| Firm {
+                tenant,
+                number,
+                projects,
+                consultants,
+                entries,
+                next_entry: AtomicU64::new(entries),
+            },
+        )
+        .map(Arc::new)
+        .collect();
+    for (number, firm) in firms.iter().enumerate() {
+        say(&format!("loading the rows of firm {}", number + 1));
+        insert_rows(system, firm).await?;
+    }
+    say("vacuuming");
     let mut admin = system.admin().await?;
-    let mut firms = Vec::new();
-    for number in 0..FIRMS {
-        let tenant = create_tenant(system, number).await?;
-        let firm = Firm {
-            tenant,
-            number,
-            next_entry: AtomicU64::new(TIME_ENTRIES),
-        };
-        let rows = format!(
-            include_str!("seed.sql"),
-            tenant = firm.tenant,
-            client = firm.client(),
-            digits = firm.digits(0),
-            projects = PROJECTS,
-            consultants = CONSULTANTS,
-            entries = TIME_ENTRIES,
-            first_start = FIRST_START.unix_timestamp(),
-        );
-        sqlx::raw_sql(AssertSqlSafe(rows))
-            .execute(&mut admin)
-            .await
-            .context("the rows of a firm are refused")?;
-        firms.push(Arc::new(firm));
-    }
     sqlx::raw_sql("vacuum analyze").execute(&mut admin).await?;
-    for firm in &firms {
-        is_let_in(system, firm).await?;
-    }
+    sqlx::raw_sql("checkpoint").execute(&mut admin).await?;
+    let channel = connect(system).await?;
+    let let_in = |firm| is_let_in(system, channel.clone(), firm);
+    let () = stream::iter(firms.iter().map(let_in))
+        .buffer_unordered(AT_ONCE)
+        .try_collect()
+        .await?;
     system.settle().await?;
     Ok(firms)
 }
 
-async fn create_tenant(system: &System, number: u64) -> anyhow::Result<TenantId> {
+async fn insert_rows(system: &System, firm: &Firm) -> anyhow::Result<()> {
+    let rows = format!(
+        include_str!("seed.sql"),
+        tenant = firm.tenant,
+        digits = firm.digits(0),
+        clients = firm.clients(),
+        projects = firm.projects,
+        consultants = firm.consultants,
+        entries = firm.entries,
+        first_start = FIRST_START.unix_timestamp(),
+    );
+    let mut admin = system.admin().await?;
+    sqlx::raw_sql(AssertSqlSafe(rows))
+        .execute(&mut admin)
+        .await
+        .context("the rows of a firm are refused")?;
+    Ok(admin.close().await?)
+}
+
+async fn create_tenant(system: &System, channel: Channel, number: u32) -> anyhow::Result<TenantId> {
     let tenant = Tenant {
         slug: format!("bench-{number}"),
         display_name: format!("Bench {number}"),
@@ -168,7 +285,7 @@ async fn create_tenant(system: &System, number: u64) -> anyhow::Result<TenantId>
         ..CreateTenantRequest::default()
     });
     *request.metadata_mut() = metadata(system, TenantId::PLATFORM, "bench", "platform_operator")?;
-    let created = TenantServiceClient::new(connect(system)?)
+    let created = TenantServiceClient::new(channel)
         .create_tenant(request)
         .await?;
     let tenant = created
@@ -179,7 +296,7 @@ async fn create_tenant(system: &System, number: u64) -> anyhow::Result<TenantId>
 }
 
 /// Services learn of a new tenant by the bus, each in its own time.
-async fn is_let_in(system: &System, firm: &Firm) -> anyhow::Result<()> {
+async fn is_let_in(system: &System, channel: Channel, firm: &Arc<Firm>) -> anyhow::Result<()> {
     let deadline = Instant::now() + Duration::from_secs(10);
     let metadata = metadata(system, firm.tenant, "bench", "admin")?;
     loop {
@@ -187,10 +304,10 @@ async fn is_let_in(system: &System, firm: &Firm) -> anyhow::Result<()> {
         projects.metadata_mut().clone_from(&metadata);
         let mut entries = Request::new(ListTimeEntriesRequest::default());
         entries.metadata_mut().clone_from(&metadata);
-        let projects = ProjectServiceClient::new(connect(system)?)
+        let projects = ProjectServiceClient::new(channel.clone())
             .list_projects(projects)
             .await;
-        let entries = TimeEntryServiceClient::new(connect(system)?)
+        let entries = TimeEntryServiceClient::new(channel.clone())
             .list_time_entries(entries)
             .await;
         match projects.err().or(entries.err()) {

@@ -228,7 +228,7 @@ async fn read(
         *request.metadata_mut() = MetadataMap::from_headers(headers);
         Ok(request)
     };
-    let line = InterceptedService::new(connect(system)?, call);
+    let line = InterceptedService::new(connect(system).await?, call);
     let service = AuditOperatorServiceClient::new(line).max_decoding_message_size(32 * 1024 * 1024);
     trail::records(service, log.tenant.to_string(), sender).await
 }
