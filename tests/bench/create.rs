@@ -17,8 +17,13 @@ use crate::pgbench::{Pgbench, Script, together};
 use crate::report::{OURS, Report};
 use crate::seed::{CLIENT_PREFIX, Firm, PROJECTS_PER_CLIENT};
 
-/// The context and the row, the row and its event, the commit: together, or one after the other.
-fn scripts(pgbench: &Pgbench, firm: &Firm) -> [(&'static str, Script); 2] {
+pub(crate) const CALLS: &str = "create, calls/s";
+/// Limits, as the report calls them.
+pub(crate) const ONE_SYNC: &str = "both rows, one Sync";
+pub(crate) const NO_OUTBOX: &str = "no outbox row, one Sync";
+
+/// The context and the row, the row and its event, the commit: together, without the event, or one after the other.
+fn scripts(pgbench: &Pgbench, firm: &Firm) -> [(&'static str, Script); 3] {
     // Two are never the same: a run makes some thousands of 10^15.
     let choose = "\\set n random(100000000000000, 999999999999999)\n";
     let id = "('00000009-0000-7000-8' || :n::text)::uuid";
@@ -36,9 +41,11 @@ fn scripts(pgbench: &Pgbench, firm: &Firm) -> [(&'static str, Script); 2] {
         HEXLOWER.encode(&event(firm))
     );
     let one = together(&["begin;", &context, &row, &outbox, "commit;"]);
+    let bare = together(&["begin;", &context, &row, "commit;"]);
     let three = together(&["begin;", &context]) + &together(&[&row, &outbox]) + "commit;\n";
     [
-        ("both rows, one Sync", Script::new(format!("{choose}{one}"))),
+        (ONE_SYNC, Script::new(format!("{choose}{one}"))),
+        (NO_OUTBOX, Script::new(format!("{choose}{bare}"))),
         (
             "both rows, three round trips",
             Script::new(format!("{choose}{three}")),
@@ -61,30 +68,32 @@ pub(crate) fn event(firm: &Firm) -> Vec<u8> {
 
 /// Our calls, then each script, for the time of a round.
 pub(crate) async fn round(bench: &Bench<'_>, report: &mut Report) -> anyhow::Result<()> {
-    let client = |caller: Caller| CreateProject {
-        client: ProjectServiceClient::new(caller.channel.clone()),
-        caller,
-    };
-    let load = closed_loop(bench.callers.each(client).await?, bench.time).await?;
-    report.record("create, calls/s", OURS, load.per_second);
+    let load = closed_loop(bench.callers.each(CreateProject::of).await?, bench.time).await?;
+    report.record(CALLS, OURS, load.per_second);
     report.record("create, p50 ms", OURS, load.percentile(50));
     report.record("create, p99 ms", OURS, load.percentile(99));
     bench.system.settle().await?;
     let firm = bench.firms.first().context("there is a firm")?;
     for (name, script) in scripts(&bench.pgbench, firm) {
-        report.record(
-            "create, calls/s",
-            name,
-            bench.pgbench.run(&script).await?.per_second,
-        );
+        report.record(CALLS, name, bench.pgbench.run(&script).await?.per_second);
         bench.system.settle().await?;
     }
     Ok(())
 }
 
-struct CreateProject {
+/// A caller of this.
+pub(crate) struct CreateProject {
     client: ProjectServiceClient<Channel>,
     caller: Caller,
+}
+
+impl CreateProject {
+    pub(crate) fn of(caller: Caller) -> Self {
+        Self {
+            client: ProjectServiceClient::new(caller.channel.clone()),
+            caller,
+        }
+    }
 }
 
 impl Call for CreateProject {

@@ -26,16 +26,18 @@ use crate::load::{connect, count, metadata};
 use crate::report::{OURS, Report};
 use crate::seed::{Entry, Firm};
 
-const MEASURE: &str = "import, rows/s";
+pub(crate) const ROWS: &str = "import, rows/s";
+/// The limit, as the report calls it.
+pub(crate) const COPY: &str = "COPY as superuser";
 const CHUNK: u64 = 1_000;
 /// So many import at the same time, the greatest ones.
 const FIRMS: usize = 4;
 
 /// Our streams, then COPY, for the time of a round.
 pub(crate) async fn round(bench: &Bench<'_>, report: &mut Report) -> anyhow::Result<()> {
-    report.record(MEASURE, OURS, imports(bench).await?);
+    report.record(ROWS, OURS, imports(bench).await?);
     bench.system.settle().await?;
-    report.record(MEASURE, "COPY as superuser", copies(bench).await?);
+    report.record(ROWS, COPY, copies(bench).await?);
     bench.system.settle().await
 }
 

@@ -6,14 +6,13 @@ use tonic::Status;
 use tonic::transport::Channel;
 
 use crate::Bench;
-use crate::get::COLUMNS;
+use crate::get::{COLUMNS, ONE_SYNC};
 use crate::load::{Call, Caller, closed_loop};
 use crate::pgbench::{Pgbench, Script, together};
 use crate::report::{OURS, Report};
 
 const PAGE: usize = 50;
-/// The limit and how it is called in the report.
-const ONE_SYNC: &str = "context and select, one Sync";
+pub(crate) const CALLS: &str = "list of 50, calls/s";
 
 /// One row more than the page, as the service reads it to know whether another page follows.
 fn script(pgbench: &Pgbench, around: impl Fn(&str) -> String) -> Script {
@@ -42,23 +41,29 @@ pub(crate) async fn prepare(bench: &Bench<'_>) -> anyhow::Result<()> {
 
 /// Our calls, then the statement alone, for the time of a round.
 pub(crate) async fn round(bench: &Bench<'_>, report: &mut Report) -> anyhow::Result<()> {
-    let client = |caller: Caller| ListProjects {
-        client: ProjectServiceClient::new(caller.channel.clone()),
-        caller,
-    };
-    let load = closed_loop(bench.callers.each(client).await?, bench.time).await?;
-    report.record("list of 50, calls/s", OURS, load.per_second);
+    let load = closed_loop(bench.callers.each(ListProjects::of).await?, bench.time).await?;
+    report.record(CALLS, OURS, load.per_second);
     let run = bench
         .pgbench
         .run(&script(&bench.pgbench, str::to_owned))
         .await?;
-    report.record("list of 50, calls/s", ONE_SYNC, run.per_second);
+    report.record(CALLS, ONE_SYNC, run.per_second);
     Ok(())
 }
 
-struct ListProjects {
+/// A caller of this.
+pub(crate) struct ListProjects {
     client: ProjectServiceClient<Channel>,
     caller: Caller,
+}
+
+impl ListProjects {
+    pub(crate) fn of(caller: Caller) -> Self {
+        Self {
+            client: ProjectServiceClient::new(caller.channel.clone()),
+            caller,
+        }
+    }
 }
 
 impl Call for ListProjects {

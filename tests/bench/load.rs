@@ -9,9 +9,11 @@ use catalyst::deployment::Deployment;
 use kit::TenantId;
 use kit::ctx::Clock;
 use tokio::task::JoinSet;
+use tokio::time::sleep;
 use tonic::metadata::MetadataMap;
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Request, Status};
+use tonic::{Code, Request, Status};
+use tonic_types::StatusExt as _;
 
 use crate::seed::Firm;
 use crate::system::System;
@@ -176,8 +178,20 @@ pub(crate) trait Call: Send + 'static {
 pub(crate) struct Load {
     pub(crate) calls: f64,
     pub(crate) per_second: f64,
-    /// From the shortest to the longest.
+    /// From the shortest to the longest; [`NEVER`] for calls that were shed.
     latencies: Vec<Duration>,
+}
+
+/// How long a call takes that is not done.
+const NEVER: Duration = Duration::MAX;
+/// What a caller waits that was shed without being told when to come back.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// What a call means that the services do not do, since they have more than they can.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Shed {
+    Fails,
+    TakesForEver,
 }
 
 impl Load {
@@ -192,17 +206,34 @@ impl Load {
         }
     }
 
+    /// In percent of all calls.
+    pub(crate) fn shed(&self) -> f64 {
+        let done = self.latencies.partition_point(|latency| *latency < NEVER);
+        100.0 * count(self.latencies.len() - done) / self.calls
+    }
+
     /// In milliseconds: as long or shorter was this share of the calls, in percent.
     pub(crate) fn percentile(&self, percent: usize) -> f64 {
         let index = self.latencies.len().saturating_sub(1) * percent / 100;
-        self.latencies
-            .get(index)
-            .map_or(f64::NAN, |latency| latency.as_secs_f64() * 1_000.0)
+        match self.latencies.get(index) {
+            None => f64::NAN,
+            Some(&NEVER) => f64::INFINITY,
+            Some(latency) => latency.as_secs_f64() * 1_000.0,
+        }
     }
 }
 
 /// Every caller calls until the time is over, each again as soon as it has its answer.
 pub(crate) async fn closed_loop<C: Call>(callers: Vec<C>, time: Duration) -> anyhow::Result<Load> {
+    looping(callers, time, Shed::Fails).await
+}
+
+/// The same with more callers than the services may want to serve: calls that are shed count as taking for ever.
+pub(crate) async fn crowded_loop<C: Call>(callers: Vec<C>, time: Duration) -> anyhow::Result<Load> {
+    looping(callers, time, Shed::TakesForEver).await
+}
+
+async fn looping<C: Call>(callers: Vec<C>, time: Duration, shed: Shed) -> anyhow::Result<Load> {
     let started = Instant::now();
     let mut running = JoinSet::new();
     for mut caller in callers {
@@ -210,8 +241,19 @@ pub(crate) async fn closed_loop<C: Call>(callers: Vec<C>, time: Duration) -> any
             let mut latencies = Vec::new();
             while started.elapsed() < time {
                 let sent = Instant::now();
-                caller.call().await?;
-                latencies.push(sent.elapsed());
+                match caller.call().await {
+                    Ok(()) => latencies.push(sent.elapsed()),
+                    Err(status)
+                        if shed == Shed::TakesForEver
+                            && status.code() == Code::ResourceExhausted =>
+                    {
+                        latencies.push(NEVER);
+                        let told = status.get_details_retry_info();
+                        let told = told.and_then(|retry| retry.retry_delay);
+                        sleep(told.unwrap_or(PAUSE)).await;
+                    }
+                    Err(status) => return Err(status),
+                }
             }
             Ok::<_, Status>(latencies)
         });

@@ -12,6 +12,9 @@ mod create;
 mod import;
 mod relay;
 mod lag;
+mod tail;
+mod policies;
+mod refusal;
 mod oracle;
 mod verify;
 mod rollout;
@@ -20,6 +23,8 @@ mod load;
 mod pgbench;
 mod cpu;
 mod report;
+mod goals;
+mod compare;
 
 use std::fs::File;
 use std::io::Write as _;
@@ -27,7 +32,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use catalyst::stack::PostgresChoice;
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -48,6 +53,9 @@ struct Options {
     /// What to measure.
     #[arg(value_enum)]
     what: What,
+    /// What `compare` compares: two files that `--json` wrote.
+    #[arg(num_args = 2, value_names = ["A", "B"], required_if_eq("what", "compare"))]
+    reports: Vec<PathBuf>,
     /// How much data there is.
     #[arg(long, value_enum, default_value_t = Profile::Small)]
     profile: Profile,
@@ -91,6 +99,12 @@ enum What {
     Import,
     /// Moving events from the outbox to the broker.
     Relay,
+    /// The slowest calls of 64 callers.
+    Tail,
+    /// Reading and creating with policies and without.
+    Policies,
+    /// Refusing what names another firm's project.
+    Refusal,
     /// How long an event is on its way when projects are created at `--rate`. Not part of `all`.
     Lag,
     /// How long other firms' events are on their way while `--events` of one firm wait. Not part of `all`.
@@ -101,6 +115,8 @@ enum What {
     Verify,
     /// Every replica of every service restarted, once a round, under load: no call may fail. Not part of all.
     Rollout,
+    /// Two reports beside each other; measures nothing.
+    Compare,
 }
 
 /// What every measure needs.
@@ -114,6 +130,11 @@ struct Bench<'a> {
 
 fn main() -> anyhow::Result<()> {
     let options = Options::parse();
+    if let [before, after] = &*options.reports {
+        ensure!(options.what == What::Compare, "only compare takes files");
+        let table = compare::compare(before, after)?;
+        return writeln!(std::io::stdout(), "{table}").context("cannot write to standard output");
+    }
     // Fails only when it is installed already.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     if options.what == What::Rollout {
@@ -241,6 +262,18 @@ async fn measure(system: &System, options: &Options, say: &dyn Fn(&str)) -> anyh
         if chosen(What::Relay) {
             step("relay");
             relay::round(&bench, options.events, &mut report).await?;
+        }
+        if chosen(What::Tail) {
+            step("tail");
+            tail::round(&bench, &mut report).await?;
+        }
+        if chosen(What::Policies) {
+            step("policies");
+            policies::round(&bench, &mut report).await?;
+        }
+        if chosen(What::Refusal) {
+            step("refusal");
+            refusal::round(&bench, &mut report).await?;
         }
         if options.what == What::Lag {
             step("lag");

@@ -153,9 +153,10 @@ impl Pgbench {
     async fn start(&self, script: &Script, amount: &[String]) -> anyhow::Result<String> {
         let number = self.scripts.fetch_add(1, Ordering::Relaxed);
         let file = self.dir.join(format!("script-{number}.sql"));
-        let firm = match script.of_one_firm {
-            true => ONE_FIRM.to_string(),
-            false => format!("random_zipfian(1, {}, {EXPONENT})", self.firms),
+        let firm = if script.of_one_firm {
+            ONE_FIRM.to_string()
+        } else {
+            format!("random_zipfian(1, {}, {EXPONENT})", self.firms)
         };
         let text = &script.text;
         std::fs::write(

@@ -17,7 +17,10 @@ use crate::load::count;
 use crate::report::{OURS, Report};
 use crate::seed::Firm;
 
-const MEASURE: &str = "relay, events/s";
+pub(crate) const EVENTS: &str = "relay, events/s";
+/// Limits, as the report calls them.
+pub(crate) const BATCHES: &str = "atomic batches of 1,000";
+pub(crate) const ONE_BY_ONE: &str = "one by one";
 /// The most messages of one atomic batch, and as many as the relay takes.
 const BATCH: u32 = 1_000;
 const TYPE: &str = "catalyst.projects.v1.ProjectCreated";
@@ -36,7 +39,7 @@ pub(crate) async fn round(
     let mut admin = bench.system.admin().await?;
 
     report.record(
-        MEASURE,
+        EVENTS,
         OURS,
         relay(firm, events, &client, &mut admin).await?,
     );
@@ -53,8 +56,8 @@ pub(crate) async fn round(
         took += started.elapsed();
     }
     report.record(
-        MEASURE,
-        "atomic batches of 1,000",
+        EVENTS,
+        BATCHES,
         f64::from(events / BATCH * BATCH) / took.as_secs_f64(),
     );
     bench.system.settle().await?;
@@ -66,8 +69,8 @@ pub(crate) async fn round(
         published += 1;
     }
     report.record(
-        MEASURE,
-        "one by one",
+        EVENTS,
+        ONE_BY_ONE,
         count(published) / started.elapsed().as_secs_f64(),
     );
     bench.system.settle().await

@@ -1,9 +1,11 @@
-//! Figures of all rounds, and the table of their medians. A ratio is taken within each round, then its median.
+//! Figures of all rounds, and the table of their medians, followed by that of the goals. A ratio is taken within each round, then its median.
 
 use std::fmt;
 
 use comfy_table::{CellAlignment, Table, presets};
 use serde_json::{Value, json};
+
+use crate::goals;
 
 /// The series of what the services reached; every other series of a measure is a limit beside it.
 pub(crate) const OURS: &str = "ours";
@@ -63,7 +65,14 @@ impl Report {
                 })
             })
             .collect();
-        json!({ "title": self.title, "figures": figures })
+        json!({ "title": self.title, "figures": figures, "goals": goals::json(self) })
+    }
+
+    /// What each round measured; none if none did.
+    pub(crate) fn values(&self, (measure, series): (&str, &str)) -> Option<&[f64]> {
+        let mut figures = self.figures.iter();
+        let found = figures.find(|figure| (&*figure.measure, figure.series) == (measure, series));
+        found.map(|figure| &*figure.values)
     }
 
     fn limits(&self, ours: &Figure) -> impl Iterator<Item = &Figure> {
@@ -118,19 +127,23 @@ impl fmt::Display for Report {
                 table.add_row(row);
             }
         }
-        write!(f, "{}\n{table}", self.title)
+        write!(f, "{}\n{table}", self.title)?;
+        match goals::table(self) {
+            Some(goals) => write!(f, "\n\n{goals}"),
+            None => Ok(()),
+        }
     }
 }
 
 /// Median and extremes of the rounds.
-struct Spread {
-    median: f64,
-    min: f64,
-    max: f64,
+pub(crate) struct Spread {
+    pub(crate) median: f64,
+    pub(crate) min: f64,
+    pub(crate) max: f64,
 }
 
 impl Spread {
-    fn of(values: impl Iterator<Item = f64>) -> Self {
+    pub(crate) fn of(values: impl Iterator<Item = f64>) -> Self {
         let mut sorted: Vec<f64> = values.collect();
         sorted.sort_by(f64::total_cmp);
         let at = |index: usize| sorted.get(index).copied().unwrap_or(f64::NAN);
@@ -142,12 +155,12 @@ impl Spread {
         }
     }
 
-    fn range(&self) -> String {
+    pub(crate) fn range(&self) -> String {
         format!("{}..{}", number(self.min), number(self.max))
     }
 }
 
-fn number(value: f64) -> String {
+pub(crate) fn number(value: f64) -> String {
     if value < 1.0 {
         format!("{value:.3}")
     } else if value < 100.0 {
