@@ -23,7 +23,7 @@ pub(crate) const ONE_SYNC: &str = "both rows, one Sync";
 pub(crate) const NO_OUTBOX: &str = "no outbox row, one Sync";
 
 /// The context and the row, the row and its event, the commit: together, without the event, or one after the other.
-fn scripts(pgbench: &Pgbench, firm: &Firm) -> [(&'static str, Script); 3] {
+pub(crate) fn scripts(pgbench: &Pgbench, firm: &Firm) -> [(&'static str, Script); 3] {
     // Two are never the same: a run makes some thousands of 10^15.
     let choose = "\\set n random(100000000000000, 999999999999999)\n";
     let id = "('00000009-0000-7000-8' || :n::text)::uuid";

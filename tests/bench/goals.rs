@@ -9,7 +9,7 @@ use comfy_table::{Table, presets};
 use serde_json::{Value, json};
 
 use crate::report::{OURS, Report, Spread, number};
-use crate::{create, get, import, list, policies, refusal, relay, tail};
+use crate::{create, get, idle, import, lag, list, policies, refusal, relay, tail};
 
 /// A figure of the report: its measure and its series.
 type Figure = (&'static str, &'static str);
@@ -40,7 +40,7 @@ enum Bound {
 use Bound::{AtLeast, AtMost};
 use Of::{Loss, Ratio};
 
-const GOALS: [Goal; 17] = [
+const GOALS: [Goal; 21] = [
     Goal {
         id: "P1",
         what: "get, of context and select under one Sync",
@@ -130,6 +130,30 @@ const GOALS: [Goal; 17] = [
         what: "relay, times the rate of create",
         value: Ratio((relay::EVENTS, OURS), (create::CALLS, OURS)),
         bound: AtLeast(3.0),
+    },
+    Goal {
+        id: "P7",
+        what: "create to subscriber at a steady rate, p50, times commit and publish",
+        value: Ratio((lag::MEDIAN, OURS), (lag::MEDIAN, lag::ALONE)),
+        bound: AtMost(3.0),
+    },
+    Goal {
+        id: "P7",
+        what: "create to subscriber at a steady rate, p99, times p50 of commit and publish",
+        value: Ratio((lag::SLOW, OURS), (lag::MEDIAN, lag::ALONE)),
+        bound: AtMost(5.0),
+    },
+    Goal {
+        id: "P10",
+        what: "idle memory of one service, MB",
+        value: Of::Figure((idle::MEMORY, OURS)),
+        bound: AtMost(20.0),
+    },
+    Goal {
+        id: "P10",
+        what: "exec to first answer, ms",
+        value: Of::Figure((idle::START, OURS)),
+        bound: AtMost(100.0),
     },
     Goal {
         id: "P11",

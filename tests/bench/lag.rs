@@ -1,8 +1,9 @@
 //! From a commit to the stream: projects created at a steady rate, and when a subscriber hears of each, also while
 //! another firm's events wait in great number.
 //!
-//! The rate does not wait for answers. A subscriber hears what the stream has stored and synced, so the time from the
-//! answer of a call, which follows its commit, to the event is an upper bound of the relay's delay.
+//! The rate does not wait for answers. A subscriber hears what the stream has stored and synced. A commit lies between
+//! its call and the answer, so the time from it to the event lies between the two that are measured: the goals judge
+//! the longer one, from when the call was due.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -22,8 +23,9 @@ use tonic::Status;
 use tonic::transport::Channel;
 
 use crate::Bench;
+use crate::create;
 use crate::load::{Caller, Callers, Load, User};
-use crate::relay::{emptied, fill};
+use crate::relay::{self, emptied, fill};
 use crate::report::{OURS, Report};
 
 const CREATED: &str = "catalyst.*.projects.project_created";
@@ -33,21 +35,38 @@ const OTHERS: u16 = 16;
 /// How long the last events may need.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// Calls at the rate for the time of a round, then waits for every event.
-pub(crate) async fn round(bench: &Bench<'_>, rate: u32, report: &mut Report) -> anyhow::Result<()> {
+pub(crate) const MEDIAN: &str = "lag: call to subscriber p50, ms";
+pub(crate) const SLOW: &str = "lag: call to subscriber p99, ms";
+/// The limit, as the report calls it.
+pub(crate) const ALONE: &str = "commit, then publish, alone";
+/// Creates a second where nothing else is said.
+const RATE: u32 = 200;
+
+/// What cannot be faster, then calls at the rate for the time of a round, and waits for every event.
+pub(crate) async fn round(
+    bench: &Bench<'_>,
+    rate: Option<u32>,
+    report: &mut Report,
+) -> anyhow::Result<()> {
+    let alone = alone(bench).await?;
+    report.record(MEDIAN, ALONE, alone.percentile(50));
+    report.record(SLOW, ALONE, alone.percentile(99));
     let mut arrivals = listen(bench).await?;
     let callers = bench.callers.each(|caller| caller).await?;
-    let (calls, lags) = create_at(rate, callers, &mut arrivals, async {
+    let rate = rate.unwrap_or(RATE);
+    let way = create_at(rate, callers, &mut arrivals, async {
         tokio::time::sleep(bench.time).await;
         Ok(())
     })
     .await?;
-    report.record("lag: creates/s", OURS, calls.per_second);
+    report.record("lag: creates/s", OURS, way.calls.per_second);
     for (percent, name) in PERCENTILES {
         let measure = format!("lag: create {name}, ms");
-        report.record(&measure, OURS, calls.percentile(percent));
+        report.record(&measure, OURS, way.calls.percentile(percent));
+        let measure = format!("lag: call to subscriber {name}, ms");
+        report.record(&measure, OURS, way.since_call.percentile(percent));
         let measure = format!("lag: answer to subscriber {name}, ms");
-        report.record(&measure, OURS, lags.percentile(percent));
+        report.record(&measure, OURS, way.since_answer.percentile(percent));
     }
     bench.system.settle().await
 }
@@ -66,7 +85,7 @@ pub(crate) async fn backlog(
     let others = others.each(|caller| caller).await?;
     fill(whale, events, &mut admin).await?;
     let started = Instant::now();
-    let (_, lags) = create_at(10, others, &mut arrivals, emptied(whale, &mut admin)).await?;
+    let way = create_at(10, others, &mut arrivals, emptied(whale, &mut admin)).await?;
     let measure = format!("backlog of {events}: emptied, events/s");
     report.record(
         &measure,
@@ -75,7 +94,7 @@ pub(crate) async fn backlog(
     );
     for (percent, name) in PERCENTILES {
         let measure = format!("backlog of {events}: lag of others {name}, ms");
-        report.record(&measure, OURS, lags.percentile(percent));
+        report.record(&measure, OURS, way.since_call.percentile(percent));
     }
     bench.system.settle().await
 }
@@ -109,14 +128,46 @@ async fn listen(bench: &Bench<'_>) -> anyhow::Result<Arrivals> {
     Ok(arrivals)
 }
 
-/// Creates projects at the rate until `end`; how long the calls took since they were due, and their events since the
-/// answer.
+/// The least that an event needs: a project committed by one client of `pgbench`, without an outbox, and a message
+/// stored by a plain client, each time one of both.
+async fn alone(bench: &Bench<'_>) -> anyhow::Result<Load> {
+    let firm = bench.firms.first().context("there is a firm")?;
+    let mut scripts = create::scripts(&bench.pgbench, firm).into_iter();
+    let commit = scripts.find(|(name, _)| *name == create::NO_OUTBOX);
+    let (_, commit) = commit.context("there is such a script")?;
+    let commits = bench.pgbench.alone(&commit).await?;
+    let client = relay::connect(bench).await?;
+    let mut both = Vec::new();
+    let started = Instant::now();
+    for commit in commits {
+        if started.elapsed() > bench.time {
+            break;
+        }
+        let message = relay::message(firm)?;
+        let sent = Instant::now();
+        relay::publish(&client, message).await?;
+        both.push(commit + sent.elapsed());
+    }
+    let elapsed = started.elapsed();
+    bench.system.settle().await?;
+    ensure!(!both.is_empty(), "nothing was committed and published");
+    Ok(Load::of(both, elapsed))
+}
+
+/// What became of creates: how long the calls took since they were due, and how long it was until a subscriber heard.
+struct Way {
+    calls: Load,
+    since_call: Load,
+    since_answer: Load,
+}
+
+/// Creates projects at the rate until `end`.
 async fn create_at(
     rate: u32,
     mut callers: Vec<Caller>,
     arrivals: &mut Arrivals,
     end: impl Future<Output = anyhow::Result<()>>,
-) -> anyhow::Result<(Load, Load)> {
+) -> anyhow::Result<Way> {
     let mut ticks = interval(Duration::from_secs(1) / rate);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
     let mut turns = (0..callers.len()).cycle();
@@ -140,21 +191,26 @@ async fn create_at(
     while let Some(done) = running.join_next().await {
         let (project, due, at) = done?.context("a call failed")?;
         calls.push(at - due);
-        answered.insert(project, at);
+        answered.insert(project, (due, at));
     }
     let elapsed = started.elapsed();
-    let mut lags = Vec::new();
-    while lags.len() < answered.len() {
+    let (mut since_call, mut since_answer) = (Vec::new(), Vec::new());
+    while since_call.len() < answered.len() {
         let (project, arrived) = timeout(PATIENCE, arrivals.recv())
             .await
             .context("an event did not arrive")?
             .context("the subscriber ended")?;
-        if let Some(at) = answered.get(&project) {
-            lags.push(arrived.saturating_duration_since(*at));
+        if let Some((due, at)) = answered.get(&project) {
+            since_call.push(arrived.saturating_duration_since(*due));
+            since_answer.push(arrived.saturating_duration_since(*at));
         }
     }
-    ensure!(!lags.is_empty(), "no call was made");
-    Ok((Load::of(calls, elapsed), Load::of(lags, elapsed)))
+    ensure!(!since_call.is_empty(), "no call was made");
+    Ok(Way {
+        calls: Load::of(calls, elapsed),
+        since_call: Load::of(since_call, elapsed),
+        since_answer: Load::of(since_answer, elapsed),
+    })
 }
 
 /// The project, when its call was due and when it was answered.

@@ -12,6 +12,7 @@ mod create;
 mod import;
 mod relay;
 mod lag;
+mod idle;
 mod tail;
 mod policies;
 mod refusal;
@@ -68,9 +69,9 @@ struct Options {
     /// Callers at the same time; each calls again as soon as it has its answer.
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=100))]
     clients: u16,
-    /// Calls a second of all callers together in `lag` and `rollout`.
-    #[arg(long, default_value_t = 250, value_parser = clap::value_parser!(u32).range(1..=100_000))]
-    rate: u32,
+    /// Calls a second of all callers together: in `lag`, 200 without this, and in `rollout`, 250.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    rate: Option<u32>,
     /// Events that `relay` and `backlog` move in a round.
     #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(1_000..))]
     events: u32,
@@ -105,8 +106,10 @@ enum What {
     Policies,
     /// Refusing what names another firm's project.
     Refusal,
-    /// How long an event is on its way when projects are created at `--rate`. Not part of `all`.
+    /// How long an event is on its way when projects are created at `--rate`.
     Lag,
+    /// The start and the memory of one service as a process of its own.
+    Idle,
     /// How long other firms' events are on their way while `--events` of one firm wait. Not part of `all`.
     Backlog,
     /// Whether the time of a refusal tells an id of another firm from a random one. Not part of `all`.
@@ -220,6 +223,11 @@ async fn measure(system: &System, options: &Options, say: &dyn Fn(&str)) -> anyh
     if options.what == What::Verify {
         return measure_verifying(system, options, say).await;
     }
+    let chosen = |what| options.what == What::All || options.what == what;
+    if chosen(What::Idle) {
+        say("building the program");
+        idle::prepare();
+    }
     say("loading the data");
     let firms = seed::load(system, options.profile, say).await?;
     let bench = Bench {
@@ -229,7 +237,6 @@ async fn measure(system: &System, options: &Options, say: &dyn Fn(&str)) -> anyh
         firms,
         system,
     };
-    let chosen = |what| options.what == What::All || options.what == what;
     if chosen(What::Get) {
         get::prepare(&bench).await?;
     }
@@ -275,9 +282,13 @@ async fn measure(system: &System, options: &Options, say: &dyn Fn(&str)) -> anyh
             step("refusal");
             refusal::round(&bench, &mut report).await?;
         }
-        if options.what == What::Lag {
+        if chosen(What::Lag) {
             step("lag");
             lag::round(&bench, options.rate, &mut report).await?;
+        }
+        if chosen(What::Idle) {
+            step("idle");
+            idle::round(&bench, &mut report).await?;
         }
         if options.what == What::Backlog {
             step("backlog");

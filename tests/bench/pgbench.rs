@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use secrecy::ExposeSecret as _;
@@ -138,6 +139,32 @@ impl Pgbench {
             per_second: after("tps = ")?,
             transactions: after("number of transactions actually processed: ")?,
         })
+    }
+
+    /// Runs a script for the time of a round, by one client alone; how long each transaction took.
+    pub(crate) async fn alone(&self, script: &Script) -> anyhow::Result<Vec<Duration>> {
+        let logs = self.dir.join("alone");
+        std::fs::create_dir(&logs)?;
+        let amount = [
+            format!("--time={}", self.seconds),
+            "--client=1".to_owned(),
+            "--log".to_owned(),
+            format!("--log-prefix={}", logs.join("log").display()),
+        ];
+        self.start(script, &amount).await?;
+        let mut took = Vec::new();
+        for log in std::fs::read_dir(&logs)? {
+            for line in std::fs::read_to_string(log?.path())?.lines() {
+                // Client, number of the transaction, microseconds, and more.
+                let micros = line.split_whitespace().nth(2);
+                let micros = micros.and_then(|micros| micros.parse().ok());
+                took.push(Duration::from_micros(
+                    micros.with_context(|| format!("pgbench logs `{line}`"))?,
+                ));
+            }
+        }
+        std::fs::remove_dir_all(&logs)?;
+        Ok(took)
     }
 
     /// Runs a script once: for statements that divide by zero when they read the wrong number of rows.

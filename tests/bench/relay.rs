@@ -137,7 +137,7 @@ pub(crate) async fn emptied(firm: &Firm, admin: &mut PgConnection) -> anyhow::Re
 }
 
 /// The projects service's user: the one that may publish its events.
-async fn connect(bench: &Bench<'_>) -> anyhow::Result<Client> {
+pub(crate) async fn connect(bench: &Bench<'_>) -> anyhow::Result<Client> {
     let stack = &bench.system.deployment.stack;
     let options =
         ConnectOptions::with_credentials_file(stack.credentials_dir.join("projects.creds")).await?;
@@ -147,14 +147,14 @@ async fn connect(bench: &Bench<'_>) -> anyhow::Result<Client> {
         .await?)
 }
 
-struct Message {
+pub(crate) struct Message {
     subject: String,
     headers: HeaderMap,
     body: Bytes,
 }
 
 /// A message as the relay sends it, with an id of its own.
-fn message(firm: &Firm) -> anyhow::Result<Message> {
+pub(crate) fn message(firm: &Firm) -> anyhow::Result<Message> {
     let clock = Clock::system();
     let id = clock.new_uuid().to_string();
     let mut headers = HeaderMap::new();
@@ -216,7 +216,7 @@ async fn publish_batch(client: &Client, batch: &[Message]) -> anyhow::Result<()>
 }
 
 /// Publishes and waits until the stream has stored it.
-async fn publish(
+pub(crate) async fn publish(
     client: &Client,
     Message {
         subject,

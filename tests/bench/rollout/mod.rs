@@ -27,7 +27,10 @@ use crate::system::settle;
 use balance::Places;
 use callers::{Load, Outcome};
 use replica::Replica;
+pub(crate) use replica::{free_port, spawn};
 
+/// Calls a second where nothing else is said.
+const RATE: u32 = 250;
 /// The services whose callers' writes are counted, with the table of each.
 const WRITTEN: [&str; 3] = [
     "consultants.consultant",
@@ -96,7 +99,7 @@ async fn restart_all(
         recorded: 0,
     };
     let began = Instant::now();
-    let running = load.start(options.rate);
+    let running = load.start(options.rate.unwrap_or(RATE));
     for round in 1..=options.rounds {
         for replica in &mut replicas {
             say(&format!(

@@ -125,7 +125,8 @@ impl Replica {
     }
 }
 
-fn spawn(
+/// A process that serves one service and writes to a log.
+pub(crate) fn spawn(
     service: &str,
     environment: &[(&'static str, String)],
     log: &PathBuf,
@@ -163,7 +164,7 @@ async fn probe(admin_port: u16, place: Arc<Place>) {
 }
 
 /// A port below those that the system gives to callers, or one of them could take it while the replica is away.
-async fn free_port() -> anyhow::Result<u16> {
+pub(crate) async fn free_port() -> anyhow::Result<u16> {
     for _ in 0..1_000 {
         let mut random = [0; 2];
         aws_lc_rs::rand::fill(&mut random)?;

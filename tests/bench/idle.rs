@@ -1,0 +1,99 @@
+//! One `catalyst serve projects` as a process of its own, with the servers up: how soon it answers and what it holds
+//! in memory when nobody calls. Its settings are those of the product.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, ensure};
+use proto::projects::v1::GetProjectRequest;
+use proto::projects::v1::project_service_client::ProjectServiceClient;
+use tokio::process::{Child, Command};
+use tokio::time::{sleep, timeout};
+use tonic::transport::Endpoint;
+
+use crate::Bench;
+use crate::report::{OURS, Report};
+use crate::rollout::{free_port, spawn};
+
+pub(crate) const START: &str = "exec to first answer, ms";
+pub(crate) const MEMORY: &str = "idle memory, MB";
+const SERVICE: &str = "projects";
+/// How often a caller tries that waits for the first answer.
+const LOOK: Duration = Duration::from_millis(1);
+/// How long it may be idle before its memory is read.
+const REST: Duration = Duration::from_secs(2);
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Builds the program if it is not built, which is no part of its start.
+pub(crate) fn prepare() {
+    harness::binary();
+}
+
+/// Starts it, has one call answered, lets it rest and ends it.
+pub(crate) async fn round(bench: &Bench<'_>, report: &mut Report) -> anyhow::Result<()> {
+    let (port, admin_port) = (free_port().await?, free_port().await?);
+    let mut environment = harness::environment(&bench.system.deployment);
+    environment.extend([
+        ("CATALYST_LISTEN", format!("127.0.0.1:{port}")),
+        ("CATALYST_ADMIN_LISTEN", format!("127.0.0.1:{admin_port}")),
+        // The default, where the tests choose less.
+        ("CATALYST_DATABASE_MAX_CONNECTIONS", "12".to_owned()),
+        ("CATALYST_LOG", "warn".to_owned()),
+    ]);
+    let log = bench.system.dir.join("idle.log");
+    let started = Instant::now();
+    let mut child = spawn(SERVICE, &environment, &log)?;
+    answers(bench, port, &mut child, &log).await?;
+    report.record(START, OURS, started.elapsed().as_secs_f64() * 1e3);
+    sleep(REST).await;
+    let pid = child.id().context("it has ended")?;
+    report.record(MEMORY, OURS, resident(pid)?);
+    let sent = Command::new("kill")
+        .args(["-TERM", &pid.to_string()])
+        .status();
+    ensure!(sent.await?.success(), "it cannot be told to stop");
+    let ended = timeout(PATIENCE, child.wait()).await;
+    let status = ended.context("it does not stop")??;
+    ensure!(status.success(), "it ended with {status}");
+    bench.system.settle().await
+}
+
+/// Waits until a project is answered, each time by a new connection.
+async fn answers(
+    bench: &Bench<'_>,
+    port: u16,
+    child: &mut Child,
+    log: &PathBuf,
+) -> anyhow::Result<()> {
+    let mut callers = bench.callers.so_many(1, |caller| caller).await?;
+    let user = callers.first_mut().context("there is a caller")?.user()?;
+    let endpoint = Endpoint::from_shared(format!("http://127.0.0.1:{port}"))?.tcp_nodelay(true);
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Ok(channel) = endpoint.connect().await {
+            let request = user.request(GetProjectRequest {
+                project_id: user.firm.project(0).to_string(),
+            });
+            let answer = ProjectServiceClient::new(channel)
+                .get_project(request)
+                .await;
+            if answer.is_ok() {
+                return Ok(());
+            }
+        }
+        let log = log.display();
+        ensure!(child.try_wait()?.is_none(), "it ended at its start: {log}");
+        ensure!(Instant::now() < deadline, "it does not answer: {log}");
+        sleep(LOOK).await;
+    }
+}
+
+/// What of its memory is in RAM, pages of the program included, in millions of bytes.
+fn resident(pid: u32) -> anyhow::Result<f64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kibibytes = line.and_then(|rest| rest.split_whitespace().next());
+    let kibibytes: f64 = kibibytes.context("the kernel tells no VmRSS")?.parse()?;
+    Ok(kibibytes * 1_024.0 / 1e6)
+}
