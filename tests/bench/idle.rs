@@ -2,7 +2,7 @@
 //! in memory when nobody calls. Its settings are those of the product.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
@@ -64,7 +64,7 @@ async fn answers(
     bench: &Bench<'_>,
     port: u16,
     child: &mut Child,
-    log: &PathBuf,
+    log: &Path,
 ) -> anyhow::Result<()> {
     let mut callers = bench.callers.so_many(1, |caller| caller).await?;
     let user = callers.first_mut().context("there is a caller")?.user()?;
