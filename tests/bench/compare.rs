@@ -8,6 +8,7 @@ use anyhow::Context as _;
 use comfy_table::{CellAlignment, Table, presets};
 use serde::Deserialize;
 
+use crate::goals::NOT_MEASURED;
 use crate::report::number;
 
 /// A report as it was written with `--json`.
@@ -31,6 +32,7 @@ struct Figure {
 struct Goal {
     id: String,
     what: String,
+    verdict: String,
     #[serde(flatten)]
     spread: Spread,
 }
@@ -59,23 +61,24 @@ pub(crate) fn compare(before: &Path, after: &Path) -> anyhow::Result<String> {
     let known: BTreeMap<_, _> = rows(before).collect();
     for (name, b) in rows(after) {
         let Some(a) = known.get(&name) else { continue };
-        let (Some(from), Some(to)) = (a.median, b.median) else {
-            continue;
+        let change = match (a.median, b.median) {
+            (None, None) => continue,
+            (Some(from), Some(to)) => format!("{:+.1} %", (to / from - 1.0) * 100.0),
+            _ => String::new(),
         };
-        let change = format!("{:+.1} %", (to / from - 1.0) * 100.0);
         let apart = if apart(*a, b) { "*" } else { "" };
         let (measure, series) = name;
         table.add_row([
             &measure,
             &series,
-            &number(from),
-            &number(to),
+            &told(a.median),
+            &told(b.median),
             &change,
             apart,
         ]);
     }
     Ok(format!(
-        "{titles}\n{table}\n* no round of one reached into the rounds of the other"
+        "{titles}\n{table}\n* no round of one reached into the rounds of the other; - for ever"
     ))
 }
 
@@ -89,6 +92,7 @@ fn rows(written: Written) -> impl Iterator<Item = ((String, String), Spread)> {
     let figures = written.figures.into_iter();
     let figures = figures.map(|figure| ((figure.measure, figure.series), figure.spread));
     let goals = written.goals.into_iter();
+    let goals = goals.filter(|goal| goal.verdict != NOT_MEASURED);
     figures.chain(goals.map(|goal| {
         (
             (format!("{}: {}", goal.id, goal.what), String::new()),
@@ -97,7 +101,15 @@ fn rows(written: Written) -> impl Iterator<Item = ((String, String), Spread)> {
     }))
 }
 
+/// JSON knows no infinity: what takes for ever has no number there.
+fn told(median: Option<f64>) -> String {
+    median.map_or_else(|| "-".to_owned(), number)
+}
+
 fn apart(a: Spread, b: Spread) -> bool {
+    if a.median.is_some() != b.median.is_some() {
+        return true;
+    }
     let above = |low: Option<f64>, high: Option<f64>| low.zip(high).is_some_and(|(l, h)| l > h);
     above(a.min, b.max) || above(b.min, a.max)
 }

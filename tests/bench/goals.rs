@@ -37,6 +37,9 @@ enum Bound {
     AtMost(f64),
 }
 
+/// The verdict on a goal whose measure a run left out.
+pub(crate) const NOT_MEASURED: &str = "not measured";
+
 use Bound::{AtLeast, AtMost};
 use Of::{Loss, Ratio};
 
@@ -212,7 +215,7 @@ fn verdict(bound: Bound, reached: Option<&Spread>) -> &'static str {
     match reached {
         Some(spread) if bound.holds(spread.median) => "held",
         Some(_) => "NOT held",
-        None => "not measured",
+        None => NOT_MEASURED,
     }
 }
 
