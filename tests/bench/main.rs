@@ -14,6 +14,7 @@ mod relay;
 mod lag;
 mod idle;
 mod tail;
+mod tenants;
 mod policies;
 mod refusal;
 mod oracle;
@@ -110,6 +111,8 @@ enum What {
     Lag,
     /// The start and the memory of one service as a process of its own.
     Idle,
+    /// The same calls of 30, 300 and 3,000 firms; loads a set of data of its own. Not part of `all`.
+    Tenants,
     /// How long other firms' events are on their way while `--events` of one firm wait. Not part of `all`.
     Backlog,
     /// Whether the time of a refusal tells an id of another firm from a random one. Not part of `all`.
@@ -228,8 +231,12 @@ async fn measure(system: &System, options: &Options, say: &dyn Fn(&str)) -> anyh
         say("building the program");
         idle::prepare();
     }
+    let profile = match options.what {
+        What::Tenants => Profile::Many,
+        _ => options.profile,
+    };
     say("loading the data");
-    let firms = seed::load(system, options.profile, say).await?;
+    let firms = seed::load(system, profile, say).await?;
     let bench = Bench {
         callers: Callers::new(system, &firms, options.clients)?,
         pgbench: Pgbench::new(system, &firms, options.clients, options.seconds)?,
@@ -240,12 +247,15 @@ async fn measure(system: &System, options: &Options, say: &dyn Fn(&str)) -> anyh
     if chosen(What::Get) {
         get::prepare(&bench).await?;
     }
+    if chosen(What::Create) {
+        create::prepare(&bench).await?;
+    }
     if chosen(What::List) {
         list::prepare(&bench).await?;
     }
     let title = format!(
         "{}; {}; {} callers, {} rounds of {} s",
-        system.description, options.profile, options.clients, options.rounds, options.seconds
+        system.description, profile, options.clients, options.rounds, options.seconds
     );
     let mut report = Report::new(title);
     for round in 1..=options.rounds {
@@ -289,6 +299,10 @@ async fn measure(system: &System, options: &Options, say: &dyn Fn(&str)) -> anyh
         if chosen(What::Idle) {
             step("idle");
             idle::round(&bench, &mut report).await?;
+        }
+        if options.what == What::Tenants {
+            step("tenants");
+            tenants::round(&bench, options.clients, &mut report).await?;
         }
         if options.what == What::Backlog {
             step("backlog");

@@ -31,7 +31,8 @@ pub(crate) struct Pgbench {
 }
 
 /// Statements that each client runs again and again. They may use what [`Pgbench`] says of a firm, which is chosen
-/// anew each time, as often as the callers of the services choose it, and `:r`, a great number by chance.
+/// anew each time, as often as the callers of the services choose it, and `:r`, a great number by chance. `:run` is of one
+/// run alone, and `:i` begins at zero in each and belongs to one client.
 pub(crate) struct Script {
     text: String,
     /// Whether all is about one firm, whose context the session has from its start.
@@ -202,6 +203,8 @@ impl Pgbench {
             ])
             .args(["--username", ROLE, "--jobs", &threads.to_string()])
             .args(amount)
+            .arg(format!("--define=run={number}"))
+            .arg("--define=i=0")
             .arg("--file")
             .arg(&file)
             .args(self.options.get_database())

@@ -12,7 +12,7 @@ use time::format_description::well_known::Rfc3339;
 use tokio::time::sleep;
 
 use crate::Bench;
-use crate::create::event;
+use crate::create::body;
 use crate::load::count;
 use crate::report::{OURS, Report};
 use crate::seed::Firm;
@@ -107,7 +107,7 @@ pub(crate) async fn fill(firm: &Firm, events: u32, admin: &mut PgConnection) -> 
     )
     .bind(firm.tenant.uuid())
     .bind(TYPE)
-    .bind(event(firm))
+    .bind(body(firm))
     .bind(i32::try_from(events)?)
     .execute(admin)
     .await?;
@@ -178,7 +178,7 @@ pub(crate) fn message(firm: &Firm) -> anyhow::Result<Message> {
     Ok(Message {
         subject: subject.context("an event of the contract")?,
         headers,
-        body: event(firm).into(),
+        body: body(firm).into(),
     })
 }
 

@@ -44,6 +44,8 @@ const AT_ONCE: usize = 4;
 pub(crate) enum Profile {
     /// 12 firms, 6,000 projects, 1,000 consultants, 30,000 time entries.
     Small,
+    /// 3,000 firms of one size, each with 60 projects, 10 consultants and 300 time entries: what `tenants` loads.
+    Many,
     /// 300 firms, 100,000 projects, 30,000 consultants, 3,000,000 time entries; takes minutes to load.
     Large,
 }
@@ -52,6 +54,7 @@ impl Profile {
     fn firms(self) -> u32 {
         match self {
             Self::Small => 12,
+            Self::Many => 3_000,
             Self::Large => 300,
         }
     }
@@ -60,6 +63,9 @@ impl Profile {
     fn rows(self) -> [(u32, u32); 3] {
         let [projects, consultants, entries] = match self {
             Self::Small => [6_000, 1_000, 30_000],
+            Self::Many => {
+                [LEAST_PROJECTS, LEAST_CONSULTANTS, LEAST_ENTRIES].map(|least| least * self.firms())
+            }
             Self::Large => [100_000, 30_000, 3_000_000],
         };
         [
