@@ -106,6 +106,8 @@ pub(crate) async fn round(
     };
     for (method, name) in METHODS {
         for (cache, word) in [(Cache::Cold, "cold"), (Cache::Warm, "warm")] {
+            // The services end a connection that is minutes old.
+            prober.channel = connect(bench.system).await?;
             let first = u64::from(number - 1) * PAIRS;
             let samples = prober.pairs(method, cache, others, first).await?;
             samples.record(&format!("NOT_FOUND of {name}, {word}"), report);
