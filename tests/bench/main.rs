@@ -17,6 +17,7 @@ mod tail;
 mod tenants;
 mod policies;
 mod refusal;
+mod fair;
 mod oracle;
 mod verify;
 mod rollout;
@@ -38,6 +39,7 @@ use anyhow::{Context as _, bail, ensure};
 use catalyst::stack::PostgresChoice;
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
+use kit::settings::LimitSettings;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::ctrl_c;
 use tokio::signal::unix::{SignalKind, signal};
@@ -115,6 +117,8 @@ enum What {
     Tenants,
     /// How long other firms' events are on their way while `--events` of one firm wait. Not part of `all`.
     Backlog,
+    /// What other firms feel while one calls far past its limit. Not part of `all`.
+    Fair,
     /// Whether the time of a refusal tells an id of another firm from a random one. Not part of `all`.
     Oracle,
     /// Verifying a long log of audit; not part of all.
@@ -157,7 +161,11 @@ fn main() -> anyhow::Result<()> {
     // The callers have threads of their own, so that the services' processor time can be told apart.
     let services = runtime(cpu::SERVICES)?;
     let load = runtime("load")?;
-    let system = System::start(options.postgres.clone(), telemetry.registry(), &say);
+    let limits = match options.what {
+        What::Fair => fair::limits(),
+        _ => LimitSettings::NONE,
+    };
+    let system = System::start(options.postgres.clone(), limits, telemetry.registry(), &say);
     let system = services.block_on(system)?;
     let outcome = load.block_on(async {
         tokio::select! {
@@ -307,6 +315,13 @@ async fn measure(system: &System, options: &Options, say: &dyn Fn(&str)) -> anyh
         if options.what == What::Backlog {
             step("backlog");
             lag::backlog(&bench, options.events, &mut report).await?;
+        }
+        if options.what == What::Fair {
+            step(&format!(
+                "fair; catalyst top --metrics-urls {}",
+                system.admin_url
+            ));
+            fair::round(system, &bench.firms, bench.time, &mut report).await?;
         }
         if options.what == What::Oracle {
             step("oracle");

@@ -12,7 +12,7 @@ use catalyst::stack::postgres::Postgres;
 use catalyst::stack::{NatsChoice, PostgresChoice, StackOptions};
 use kit::ctx::Clock;
 use kit::host::Host;
-use kit::settings::ListenSettings;
+use kit::settings::{LimitSettings, ListenSettings};
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection as _};
 use tokio::time::{Instant, sleep};
@@ -26,6 +26,8 @@ pub(crate) struct System {
     pub(crate) deployment: Deployment,
     /// Where gRPC is served.
     pub(crate) url: String,
+    /// Where metrics are served.
+    pub(crate) admin_url: String,
     /// What was measured where, in a line.
     pub(crate) description: String,
     /// PostgreSQL's first process.
@@ -39,6 +41,7 @@ impl System {
     /// Starts servers and services.
     pub(crate) async fn start(
         postgres: PostgresChoice,
+        limits: LimitSettings,
         registry: prometheus::Registry,
         say: &(dyn Fn(&str) + Sync),
     ) -> anyhow::Result<Self> {
@@ -70,7 +73,7 @@ impl System {
             listen: "127.0.0.1:0".parse()?,
             admin_listen: "127.0.0.1:0".parse()?,
             reflection: true,
-            limits: kit::settings::LimitSettings::NONE,
+            limits,
             connections: kit::settings::ConnectionSettings::default(),
         };
         let settings = deployment.settings(listen);
@@ -82,6 +85,7 @@ impl System {
         let cores = std::thread::available_parallelism()?;
         Ok(Self {
             url: format!("http://{}", host.address),
+            admin_url: format!("http://{}", host.admin_address),
             description: format!(
                 "{cores} cores for everything, PostgreSQL {version} and NATS synced to disk"
             ),

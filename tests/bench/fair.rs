@@ -1,0 +1,225 @@
+//! Fairness: what other firms feel while one asks for many times what they do, and what that one is told.
+//!
+//! Invariant: calls are made when they are due, whether answers come or not, and their time counts from then: a system
+//! that slows its callers down hides nothing by it.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use kit::ctx::Clock;
+use kit::settings::LimitSettings;
+use proto::projects::v1::project_service_client::ProjectServiceClient;
+use proto::projects::v1::{CreateProjectRequest, GetProjectRequest, ListProjectsRequest, Project};
+use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval};
+use tonic::Status;
+use tonic::transport::Channel;
+use tonic_types::StatusExt as _;
+
+use crate::load::{Callers, Load, User, count};
+use crate::report::{OURS, Report};
+use crate::seed::Firm;
+use crate::system::System;
+
+/// Calls a second that a firm may make here.
+const LIMIT: NonZeroU32 = NonZeroU32::MIN.saturating_add(199);
+/// Calls a second of each other firm.
+const RATE: u32 = 50;
+/// How many times as often the noisy firm calls as another one.
+const NOISE: u32 = 20;
+/// Firms beside the noisy one.
+const OTHERS: usize = 7;
+
+/// The limits of a product that is smaller than this machine, so that one firm can be far past its own.
+pub(crate) fn limits() -> LimitSettings {
+    LimitSettings {
+        tenant_calls_per_second: LIMIT,
+        tenant_concurrent_calls: NonZeroU32::MIN.saturating_add(63),
+    }
+}
+
+/// Others alone, then the same beside a firm that asks for pages of 500 and creates projects at twenty times their rate.
+pub(crate) async fn round(
+    system: &System,
+    firms: &[Arc<Firm>],
+    time: Duration,
+    report: &mut Report,
+) -> anyhow::Result<()> {
+    let (noisy, others) = firms.split_first().context("there are firms")?;
+    let others = lines(system, others.iter().take(OTHERS)).await?;
+    let rate = RATE * u32::try_from(others.len())?;
+    let quiet = open_loop(&others, rate, time, neighbor).await?;
+    system.settle().await?;
+    let noisy = lines(system, [noisy]).await?;
+    let (beside, noise) = tokio::join!(
+        open_loop(&others, rate, time, neighbor),
+        open_loop(&noisy, RATE * NOISE, time, heavy),
+    );
+    let (beside, noise) = (beside?, noise?);
+    system.settle().await?;
+
+    if let Some(status) = quiet.refusals.first() {
+        bail!("a firm within its limits is refused although nobody else calls: {status}");
+    }
+    let measure = "fair: others' calls refused beside the noise";
+    report.record(measure, OURS, count(beside.refusals.len()));
+    for (percent, name) in [(50, "p50"), (99, "p99")] {
+        let measure = format!("fair: others' {name} beside the noise, ms");
+        report.record(&measure, OURS, beside.ok.percentile(percent));
+        report.record(&measure, "without it", quiet.ok.percentile(percent));
+    }
+    report.record("fair: others, calls/s", OURS, beside.ok.per_second);
+    let seconds = time.as_secs_f64();
+    // The burst that is full at the beginning counts once.
+    let allowed = f64::from(LIMIT.get()) * (seconds + 1.0) / seconds;
+    let admitted = "fair: the noisy firm, admitted calls/s";
+    report.record(admitted, OURS, noise.ok.calls / seconds);
+    report.record(admitted, "its limit", allowed);
+    report.record(
+        "fair: the noisy firm, limited calls/s",
+        OURS,
+        noise.limited.calls / seconds,
+    );
+    let not_for_a_limit = noise.refusals.iter().filter(|it| !is_limit(it)).count();
+    report.record(
+        "fair: the noisy firm, calls refused otherwise",
+        OURS,
+        count(not_for_a_limit),
+    );
+    let measure = "fair: p99 until told of a limit, ms";
+    report.record(measure, OURS, noise.limited.percentile(99));
+    Ok(())
+}
+
+/// A user of a firm, and a connection that no other firm shares.
+#[derive(Clone)]
+struct Line {
+    user: Arc<User>,
+    channel: Channel,
+}
+
+async fn lines(
+    system: &System,
+    firms: impl IntoIterator<Item = &Arc<Firm>>,
+) -> anyhow::Result<Vec<Line>> {
+    let mut lines = Vec::new();
+    for firm in firms {
+        let callers = Callers::new(system, std::slice::from_ref(firm), 1)?;
+        for mut caller in callers.each(|caller| caller).await? {
+            lines.push(Line {
+                user: caller.user()?,
+                channel: caller.channel,
+            });
+        }
+    }
+    Ok(lines)
+}
+
+/// How calls ended, and when after they were due.
+struct Seen {
+    ok: Load,
+    limited: Load,
+    refusals: Vec<Status>,
+}
+
+/// Whether a call was refused for its firm's own limits.
+fn is_limit(status: &Status) -> bool {
+    let details = status.get_error_details();
+    details.quota_failure().is_some()
+}
+
+async fn open_loop<F>(
+    lines: &[Line],
+    rate: u32,
+    time: Duration,
+    call: impl Fn(Line, u64) -> F,
+) -> anyhow::Result<Seen>
+where
+    F: Future<Output = Result<(), Status>> + Send + 'static,
+{
+    let mut ticks = interval(Duration::from_secs(1) / rate);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
+    let mut running = JoinSet::new();
+    let started = Instant::now();
+    for (number, line) in (0..).zip(lines.iter().cycle()) {
+        let due = ticks.tick().await.into_std();
+        if started.elapsed() >= time {
+            break;
+        }
+        let calling = call(line.clone(), number);
+        running.spawn(async move {
+            let outcome = calling.await;
+            (outcome, due.elapsed())
+        });
+    }
+    let (mut ok, mut limited, mut refusals) = (Vec::new(), Vec::new(), Vec::new());
+    while let Some(done) = running.join_next().await {
+        match done? {
+            (Ok(()), took) => ok.push(took),
+            (Err(status), took) => {
+                if is_limit(&status) {
+                    limited.push(took);
+                }
+                refusals.push(status);
+            }
+        }
+    }
+    Ok(Seen {
+        ok: Load::of(ok, time),
+        limited: Load::of(limited, time),
+        refusals,
+    })
+}
+
+/// Four reads and a write.
+async fn neighbor(line: Line, number: u64) -> Result<(), Status> {
+    if number.is_multiple_of(5) {
+        create(line, number).await
+    } else {
+        get(line, number).await
+    }
+}
+
+/// A great page and a write.
+async fn heavy(line: Line, number: u64) -> Result<(), Status> {
+    if number.is_multiple_of(2) {
+        return create(line, number).await;
+    }
+    let message = ListProjectsRequest {
+        page_size: 500,
+        ..ListProjectsRequest::default()
+    };
+    let request = line.user.request(message);
+    let mut client = ProjectServiceClient::new(line.channel);
+    client.list_projects(request).await.map(drop)
+}
+
+async fn get(line: Line, number: u64) -> Result<(), Status> {
+    let firm = &line.user.firm;
+    let message = GetProjectRequest {
+        project_id: firm.project(number % firm.projects).to_string(),
+    };
+    let request = line.user.request(message);
+    let mut client = ProjectServiceClient::new(line.channel);
+    client.get_project(request).await.map(drop)
+}
+
+async fn create(line: Line, number: u64) -> Result<(), Status> {
+    let firm = &line.user.firm;
+    let project = Project {
+        client_id: firm.client(number % firm.clients()).to_string(),
+        code: Clock::system().new_uuid().simple().to_string(),
+        display_name: "New".to_owned(),
+        billable: true,
+        ..Project::default()
+    };
+    let message = CreateProjectRequest {
+        project: Some(project),
+        ..CreateProjectRequest::default()
+    };
+    let request = line.user.request(message);
+    let mut client = ProjectServiceClient::new(line.channel);
+    client.create_project(request).await.map(drop)
+}
