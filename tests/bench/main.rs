@@ -39,7 +39,7 @@ use anyhow::{Context as _, bail, ensure};
 use catalyst::stack::PostgresChoice;
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
-use kit::settings::LimitSettings;
+use kit::settings::{CacheSettings, LimitSettings};
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::ctrl_c;
 use tokio::signal::unix::{SignalKind, signal};
@@ -78,6 +78,9 @@ struct Options {
     /// Events that `relay` and `backlog` move in a round.
     #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(1_000..))]
     events: u32,
+    /// Resources of each kind that the services may remember after a read: none in the product, unless it is told.
+    #[arg(long, default_value_t = 0)]
+    cache: u64,
     /// Records of the log that `verify` verifies.
     #[arg(long, default_value_t = 1_000_000)]
     records: usize,
@@ -165,7 +168,11 @@ fn main() -> anyhow::Result<()> {
         What::Fair => fair::limits(),
         _ => LimitSettings::NONE,
     };
-    let system = System::start(options.postgres.clone(), limits, telemetry.registry(), &say);
+    let cache = CacheSettings {
+        cache_entries: options.cache,
+    };
+    let postgres = options.postgres.clone();
+    let system = System::start(postgres, limits, cache, telemetry.registry(), &say);
     let system = services.block_on(system)?;
     let outcome = load.block_on(async {
         tokio::select! {

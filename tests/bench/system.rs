@@ -12,7 +12,7 @@ use catalyst::stack::postgres::Postgres;
 use catalyst::stack::{NatsChoice, PostgresChoice, StackOptions};
 use kit::ctx::Clock;
 use kit::host::Host;
-use kit::settings::{LimitSettings, ListenSettings};
+use kit::settings::{CacheSettings, LimitSettings, ListenSettings};
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection as _};
 use tokio::time::{Instant, sleep};
@@ -42,6 +42,7 @@ impl System {
     pub(crate) async fn start(
         postgres: PostgresChoice,
         limits: LimitSettings,
+        cache: CacheSettings,
         registry: prometheus::Registry,
         say: &(dyn Fn(&str) + Sync),
     ) -> anyhow::Result<Self> {
@@ -76,7 +77,8 @@ impl System {
             limits,
             connections: kit::settings::ConnectionSettings::default(),
         };
-        let settings = deployment.settings(listen);
+        let mut settings = deployment.settings(listen);
+        settings.cache = cache;
         let services = services::all(&services::ServiceSettings {
             checkpoints: deployment.checkpoint_settings(),
             ..Default::default()
