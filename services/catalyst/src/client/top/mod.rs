@@ -58,17 +58,37 @@ impl Options {
             .timeout(ANSWER)
             .build()?;
         let term = Term::stdout();
-        let is_live = term.is_term() && !out.is_json();
-        let (keys, mut pressed) = mpsc::unbounded_channel();
-        if is_live {
-            read_keys(term.clone(), keys);
-        } else {
-            // Nobody presses keys.
-            std::mem::forget(keys);
+        let first = look(&http, &urls).await;
+        if first.iter().all(Option::is_none) {
+            return Err(nothing_at(&urls).into());
         }
+        if term.is_term() && !out.is_json() {
+            let (keys, pressed) = mpsc::unbounded_channel();
+            read_keys(term.clone(), keys);
+            let watched = self.watch(client, out, Some(&term), pressed, (http, urls), first);
+            let watched = watched.await;
+            term.show_cursor()?;
+            return watched;
+        }
+        // Kept, so that the end of nobody's keys is not awaited.
+        let (_keys, pressed) = mpsc::unbounded_channel();
+        self.watch(client, out, None, pressed, (http, urls), first)
+            .await
+    }
+
+    /// Looks again and again; on a terminal, or line by line.
+    async fn watch(
+        &self,
+        client: &ClientOptions,
+        out: &Output,
+        term: Option<&Term>,
+        mut pressed: mpsc::UnboundedReceiver<Key>,
+        (http, urls): (reqwest::Client, Vec<Url>),
+        first: Vec<Option<Sample>>,
+    ) -> anyhow::Result<()> {
         let mut names = Names::default();
         let mut order = self.sort;
-        let mut before = look(&http, &urls).await?;
+        let mut before = first;
         let mut since = Instant::now();
         let mut ticks = tokio::time::interval(Duration::from_secs(self.every));
         ticks.tick().await;
@@ -91,7 +111,7 @@ impl Options {
                 }
             };
             if is_look {
-                let now = look(&http, &urls).await?;
+                let now = look(&http, &urls).await;
                 let added = between(&before, &now);
                 names.learn(client, added.keys()).await;
                 shown = rows(&added, since.elapsed(), &names.slugs);
@@ -100,10 +120,10 @@ impl Options {
             }
             order.sort(&mut shown);
             let visible = shown.get(..self.limit).unwrap_or(&shown);
-            if is_live {
+            if let Some(term) = term {
                 let missing = before.iter().filter(|it| it.is_none()).count();
                 let seen = urls.len() - missing;
-                view::draw(&term, visible, order, seen, urls.len())?;
+                view::draw(term, visible, order, seen, urls.len())?;
             } else if is_look && out.is_json() {
                 visible.iter().try_for_each(|row| out.json(row))?;
             } else if is_look {
@@ -112,9 +132,6 @@ impl Options {
             if self.count.is_some_and(|count| looks >= count) {
                 break;
             }
-        }
-        if is_live {
-            term.show_cursor()?;
         }
         Ok(())
     }
@@ -139,23 +156,22 @@ impl Options {
     }
 }
 
-/// Asks every process; one that does not answer is none, and when none does there is nothing to see.
-async fn look(http: &reqwest::Client, urls: &[Url]) -> anyhow::Result<Vec<Option<Sample>>> {
+/// Asks every process; one that does not answer is none.
+async fn look(http: &reqwest::Client, urls: &[Url]) -> Vec<Option<Sample>> {
     let asked = urls.iter().map(async |url| {
         let answer = http.get(url.clone()).send().await.ok()?;
         let text = answer.error_for_status().ok()?.text().await.ok()?;
         parse(&text)
     });
-    let samples = join_all(asked).await;
-    if samples.iter().all(Option::is_none) {
-        let asked: Vec<&str> = urls.iter().map(Url::as_str).collect();
-        let problem = format!(
-            "no metrics of tenants at {}: name the admin addresses with --metrics-urls",
-            asked.join(", ")
-        );
-        return Err(Unavailable::new(problem).into());
-    }
-    Ok(samples)
+    join_all(asked).await
+}
+
+fn nothing_at(urls: &[Url]) -> Unavailable {
+    let asked: Vec<&str> = urls.iter().map(Url::as_str).collect();
+    Unavailable::new(format!(
+        "no metrics of tenants at {}: name the admin addresses with --metrics-urls",
+        asked.join(", ")
+    ))
 }
 
 /// Slugs of tenants by their ids, where an operator's token is at hand.
