@@ -9,7 +9,7 @@ use comfy_table::{Table, presets};
 use serde_json::{Value, json};
 
 use crate::report::{OURS, Report, Spread, number};
-use crate::{create, get, idle, import, lag, list, policies, refusal, relay, tail};
+use crate::{create, get, idle, import, lag, list, policies, refusal, relay, tail, tenants};
 
 /// A figure of the report: its measure and its series.
 type Figure = (&'static str, &'static str);
@@ -43,7 +43,7 @@ pub(crate) const NOT_MEASURED: &str = "not measured";
 use Bound::{AtLeast, AtMost};
 use Of::{Loss, Ratio};
 
-const GOALS: [Goal; 22] = [
+const GOALS: [Goal; 26] = [
     Goal {
         id: "P1",
         what: "get, of context and select under one Sync",
@@ -154,6 +154,36 @@ const GOALS: [Goal; 22] = [
         what: "create to subscriber at a steady rate, p99, times p50 of commit and publish",
         value: Ratio((lag::SLOW, OURS), (lag::MEDIAN, lag::ALONE)),
         bound: AtMost(5.0),
+    },
+    Goal {
+        id: "P8",
+        what: "get, CPU of 300 firms times that of 30",
+        value: Ratio(
+            (tenants::GET, tenants::OF_300),
+            (tenants::GET, tenants::OF_30),
+        ),
+        bound: AtMost(1.2),
+    },
+    Goal {
+        id: "P8",
+        what: "get, CPU of 3,000 firms times that of 300",
+        value: Ratio((tenants::GET, OURS), (tenants::GET, tenants::OF_300)),
+        bound: AtMost(1.7),
+    },
+    Goal {
+        id: "P8",
+        what: "list of 50, CPU of 300 firms times that of 30",
+        value: Ratio(
+            (tenants::LIST, tenants::OF_300),
+            (tenants::LIST, tenants::OF_30),
+        ),
+        bound: AtMost(1.2),
+    },
+    Goal {
+        id: "P8",
+        what: "list of 50, CPU of 3,000 firms times that of 300",
+        value: Ratio((tenants::LIST, OURS), (tenants::LIST, tenants::OF_300)),
+        bound: AtMost(1.4),
     },
     Goal {
         id: "P10",

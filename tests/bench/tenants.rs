@@ -5,18 +5,24 @@ use std::sync::Arc;
 use anyhow::Context as _;
 
 use crate::Bench;
-use crate::create::CreateProject;
+use crate::cpu::Used;
 use crate::get::GetProject;
+use crate::list::ListProjects;
 use crate::load::{Call, Caller, Callers, closed_loop};
 use crate::report::{OURS, Report};
 use crate::seed::Firm;
 
-const GET: &str = "get of 3,000 firms, calls/s";
-const CREATE: &str = "create of 3,000 firms, calls/s";
+const GET_CALLS: &str = "get of 3,000 firms, calls/s";
+const LIST_CALLS: &str = "list of 50 of 3,000 firms, calls/s";
+/// Processor time of the services and of PostgreSQL together.
+pub(crate) const GET: &str = "get of 3,000 firms, CPU us/call";
+pub(crate) const LIST: &str = "list of 50 of 3,000 firms, CPU us/call";
+pub(crate) const OF_300: &str = "of 300 firms";
+pub(crate) const OF_30: &str = "of 30 firms";
 /// So many of the firms are called, and how the report calls it; the most are ours, the fewer are the limits.
-const PARTS: [(usize, &str); 3] = [(3_000, OURS), (300, "of 300 firms"), (30, "of 30 firms")];
+const PARTS: [(usize, &str); 3] = [(3_000, OURS), (300, OF_300), (30, OF_30)];
 
-/// Get, then create, each of every number of firms for the time of a round.
+/// Get, then list, each of every number of firms for the time of a round.
 pub(crate) async fn round(
     bench: &Bench<'_>,
     clients: u16,
@@ -25,11 +31,18 @@ pub(crate) async fn round(
     for (number, series) in PARTS {
         let firms = bench.firms.get(..number).context("there are 3,000 firms")?;
         let get = reach(bench, firms, clients, GetProject::of).await?;
-        report.record(GET, series, get);
-        let create = reach(bench, firms, clients, CreateProject::of).await?;
-        report.record(CREATE, series, create);
+        report.record(GET_CALLS, series, get.per_second);
+        report.record(GET, series, get.micros);
+        let list = reach(bench, firms, clients, ListProjects::of).await?;
+        report.record(LIST_CALLS, series, list.per_second);
+        report.record(LIST, series, list.micros);
     }
     Ok(())
+}
+
+struct Reached {
+    per_second: f64,
+    micros: f64,
 }
 
 async fn reach<C: Call>(
@@ -37,9 +50,15 @@ async fn reach<C: Call>(
     firms: &[Arc<Firm>],
     clients: u16,
     client: impl Fn(Caller) -> C,
-) -> anyhow::Result<f64> {
+) -> anyhow::Result<Reached> {
     let callers = Callers::new(bench.system, firms, clients)?;
-    let load = closed_loop(callers.each(client).await?, bench.time).await?;
-    bench.system.settle().await?;
-    Ok(load.per_second)
+    let callers = callers.each(client).await?;
+    let before = Used::now(bench.system.postmaster);
+    let load = closed_loop(callers, bench.time).await?;
+    let used = Used::now(bench.system.postmaster).since(before);
+    let used = used.services + used.postgres;
+    Ok(Reached {
+        per_second: load.per_second,
+        micros: used.as_secs_f64() * 1e6 / load.calls,
+    })
 }
