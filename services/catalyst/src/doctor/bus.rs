@@ -203,6 +203,7 @@ mod tests {
         assert_eq!(
             rules,
             [
+                "nats-user-cannot-hear",
                 "nats-user-cannot-hear-own-replies",
                 "nats-user-cannot-publish-own",
                 "nats-user-cannot-read-own-durable",
