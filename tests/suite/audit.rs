@@ -169,20 +169,26 @@ fn acknowledge(alert: &pb::Alert) -> pb::AcknowledgeAlertRequest {
 }
 
 async fn records_of_operator(tenant: &str, filter: pb::RecordFilter) -> Vec<pb::TenantRecord> {
-    let request = pb::ListTenantRecordsRequest {
-        tenant_id: tenant.to_owned(),
-        page_size: 500,
-        filter: Some(filter),
-        ..Default::default()
-    };
-    let listed = Caller::operator()
-        .audit_operator()
-        .list_tenant_records(request)
-        .await;
-    listed
-        .expect("records of tenants are listed")
-        .into_inner()
-        .records
+    let mut records = Vec::new();
+    let mut page_token = String::new();
+    loop {
+        let request = pb::ListTenantRecordsRequest {
+            tenant_id: tenant.to_owned(),
+            page_size: 500,
+            filter: Some(filter.clone()),
+            page_token,
+        };
+        let listed = Caller::operator()
+            .audit_operator()
+            .list_tenant_records(request)
+            .await;
+        let page = listed.expect("records of tenants are listed").into_inner();
+        records.extend(page.records);
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            return records;
+        }
+    }
 }
 
 /// The record again, from nothing but what a reader is told.
