@@ -3,8 +3,8 @@
 #   deploy/kubernetes/secrets.sh keys | kubectl apply --filename -
 # The folder is the one that `catalyst keys --dir keys` made, with two files of the operator's beside:
 # issuer.json, the public keys of the token issuer (JWKS); database-admin-url, postgres://USER:PASSWORD@HOST:PORT/catalyst
-# of a role that may create roles; and the folder authorities with services.crt, postgres.crt and nats.crt, by which the
-# certificates of each are verified. The development issuer that lies there too is trusted by nobody.
+# of a role that may create roles; for dedicated cells the folders cells and cells-admin, with a URL of either kind for each;
+# and the folder authorities with services.crt, postgres.crt and nats.crt, by which the certificates of each are verified. The development issuer that lies there too is trusted by nobody.
 set -euo pipefail
 keys=${1:?"name the folder that 'catalyst keys' made"}
 
@@ -28,6 +28,10 @@ for service in tenants consultants projects time-entries audit; do
 done
 secret migrate postgres/*_owner postgres/*_app postgres/*_relay postgres/audit_operator \
     nats/credentials/migrator.creds database-admin-url
+# Dedicated cells: where each is, and for the migration as its administrator.
+for name in cells cells-admin; do
+    if [[ -d $name ]]; then secret "$name" "$name"/*; fi
+done
 kubectl create configmap public-keys --namespace catalyst --dry-run=client --output yaml \
     --from-file=issuer.json --from-file=workload.json=workload/jwks.json
 echo '---'

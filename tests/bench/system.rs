@@ -52,6 +52,7 @@ impl System {
             postgres,
             nats: NatsChoice::Auto,
             durable: true,
+            cells: Vec::new(),
         };
         let deployment = Deployment::start(options, say).await?;
         let postmaster = deployment.stack.postgres.as_ref().and_then(Postgres::pid);

@@ -102,6 +102,7 @@ impl Stack {
             postgres: layout.postgres.clone(),
             nats: NatsChoice::Auto,
             durable: true,
+            cells: Vec::new(),
         };
         let deployment = Deployment::start(options, &|_| {}).await?;
         let mut stack = Self {

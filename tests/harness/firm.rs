@@ -46,11 +46,17 @@ impl Firm {
 
     /// As [`Firm::new`], at the services that answer on `channel`.
     pub async fn over(channel: Channel, name: &str) -> Self {
+        Self::placed(channel, name, "").await
+    }
+
+    /// As [`Firm::over`], with its rows in a cell.
+    pub async fn placed(channel: Channel, name: &str, cell: &str) -> Self {
         let tenant = tenants::Tenant {
             slug: unique(&name.to_lowercase()),
             display_name: name.to_owned(),
             time_zone: "Europe/Berlin".to_owned(),
             currency_code: "EUR".to_owned(),
+            cell: cell.to_owned(),
             ..Default::default()
         };
         let request = tenants::CreateTenantRequest {

@@ -167,6 +167,7 @@ async fn bring_up() -> anyhow::Result<(World, Deployment, Host)> {
         postgres: postgres_choice()?,
         nats: NatsChoice::Auto,
         durable: false,
+        cells: Vec::new(),
     };
     let deployment = Deployment::start(options, &|_| {}).await?;
     let webhook = Webhook::start(&deployment.keys.webhook_secret()).await?;

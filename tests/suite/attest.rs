@@ -193,14 +193,21 @@ async fn the_tables_of_the_kit_raise_nothing() -> anyhow::Result<()> {
         exemptions: &[],
         aggregates: &[],
         copies: &[],
+        in_cells: false,
     };
     let passwords = harness::temporary_folder()?;
     for role in ["owner", "app", "relay"] {
         std::fs::write(passwords.join(format!("{schema}_{role}")), "ledger")?;
     }
-    migrate::bootstrap(&scratch.admin, &passwords, &[definition]).await?;
+    migrate::bootstrap(
+        &scratch.admin,
+        &kit::cells::CellName::SHARED,
+        &passwords,
+        &[definition],
+    )
+    .await?;
     let owner = scratch.session(&format!("{schema}_owner"));
-    migrate::migrate(&owner, &definition).await?;
+    migrate::migrate(&owner, &kit::cells::CellName::SHARED, &definition).await?;
     std::fs::remove_dir_all(passwords)?;
 
     let expected = isolation::expected(&[definition]);

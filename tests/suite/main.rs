@@ -14,6 +14,7 @@ mod backlog;
 mod binary;
 mod bus;
 mod cache;
+mod cells;
 mod consultants;
 mod deploy;
 mod durability;

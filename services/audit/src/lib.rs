@@ -187,6 +187,7 @@ pub const DEFINITION: Definition = Definition {
         version: "case state when 'acknowledged' then 2 else 1 end",
     }],
     copies: &[],
+    in_cells: false,
 };
 
 /// What a file of alert rules says, with the sinks that the settings name beside its own; no secret is read.

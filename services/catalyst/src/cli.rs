@@ -107,6 +107,9 @@ struct MigrateOptions {
     /// URL of a role that may create roles and schemas, with its password.
     #[arg(long, env = "CATALYST_DATABASE_ADMIN_URL", hide_env_values = true)]
     database_admin_url: String,
+    /// Folder with such a URL for each dedicated cell, in a file that is named as the cell.
+    #[arg(long, env = "CATALYST_CELLS_ADMIN_DIR")]
+    cells_admin_dir: Option<PathBuf>,
     /// Copies of each stream: 1 on a single server, 3 on a cluster.
     #[arg(long, env = "CATALYST_NATS_REPLICAS", default_value_t = 1)]
     nats_replicas: usize,
@@ -219,13 +222,19 @@ async fn migrate(options: MigrateOptions) -> anyhow::Result<()> {
     let plaintext = options.plaintext;
     plaintext.check_database_url("CATALYST_DATABASE_ADMIN_URL", &options.database_admin_url)?;
     plaintext.check_database(&options.database)?;
+    let cells = options.cells_admin_dir.as_deref();
+    let cells = cells.map(|folder| kit::cells::files("CATALYST_CELLS_ADMIN_DIR", folder));
+    let cells = cells.transpose()?.unwrap_or_default();
+    for url in cells.values() {
+        plaintext.check_database_url("CATALYST_CELLS_ADMIN_DIR", url)?;
+    }
     plaintext.check_nats(&options.nats)?;
     let _telemetry = kit::telemetry::start(&TelemetrySettings {
         otlp_endpoint: None,
         log: "warn".to_owned(),
         log_format: LogFormat::Text,
     })?;
-    deployment::migrate_database(&options.database_admin_url, &options.database).await?;
+    deployment::migrate_database(&options.database_admin_url, &options.database, &cells).await?;
     deployment::migrate_broker(&options.nats, options.nats_replicas).await
 }
 
@@ -242,6 +251,7 @@ fn exit_code(error: &anyhow::Error) -> u8 {
                 | StartError::Bus(BusError::Settings(_)) => EXIT_USAGE,
                 StartError::Bus(BusError::Unsynced { .. } | BusError::TooOld { .. })
                 | StartError::Pending(_)
+                | StartError::Cell { .. }
                 | StartError::Isolation { .. }
                 | StartError::Permissions { .. } => EXIT_CONFIG,
                 StartError::Bus(_)
@@ -249,6 +259,12 @@ fn exit_code(error: &anyhow::Error) -> u8 {
                 | StartError::Migrations(_)
                 | StartError::Directory { .. } => EXIT_UNAVAILABLE,
             };
+        }
+        if matches!(
+            cause.downcast_ref(),
+            Some(kit::migrate::MigrateError::OtherCell { .. })
+        ) {
+            return EXIT_CONFIG;
         }
         if cause.is::<client::audit_trail::Tampered>() || cause.is::<reconcile::Departed>() {
             return EXIT_CONFIG;

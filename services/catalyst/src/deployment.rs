@@ -1,13 +1,16 @@
 //! A whole deployment on the embedded stack: servers, keys, migrations, topology and settings.
 //! `catalyst up` and the tests start from here.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use kit::bus::Bus;
+use kit::cells::CellName;
+use kit::host::Definition;
 use kit::settings::{
-    CacheSettings, DatabaseSettings, IdentitySettings, ListenSettings, NatsSettings,
-    OutboxSettings, Settings,
+    CacheSettings, CellSettings, DatabaseSettings, IdentitySettings, ListenSettings, NatsSettings,
+    OutboxSettings, Settings, SettingsError,
 };
 use kit::wire::WireSettings;
 use sqlx::postgres::PgConnectOptions;
@@ -36,7 +39,13 @@ impl Deployment {
         let deployment = Self { stack, keys };
         progress("bringing the database up to date");
         let database = deployment.database_settings(1);
-        migrate_database(&deployment.stack.postgres_admin_url, &database).await?;
+        let stack = &deployment.stack;
+        migrate_database(
+            &stack.postgres_admin_url,
+            &database,
+            &stack.cell_admin_urls(),
+        )
+        .await?;
         progress("bringing the broker up to date");
         migrate_broker(&deployment.nats_settings(), 1).await?;
         Ok(deployment)
@@ -73,11 +82,14 @@ impl Deployment {
     }
 
     fn database_settings(&self, connections: u32) -> DatabaseSettings {
-        DatabaseSettings::new(
-            self.stack.database_url.clone(),
-            self.keys.password_dir(),
-            connections,
-        )
+        let url = self.stack.database_url.clone();
+        DatabaseSettings {
+            cells: CellSettings {
+                cells_dir: Some(self.stack.cells_dir.clone()),
+                ..CellSettings::default()
+            },
+            ..DatabaseSettings::new(url, self.keys.password_dir(), connections)
+        }
     }
 
     fn nats_settings(&self) -> NatsSettings {
@@ -93,18 +105,55 @@ impl Deployment {
     }
 }
 
-/// Roles and schemas as the administrator, then every schema's migrations as its owner.
-pub async fn migrate_database(admin_url: &str, settings: &DatabaseSettings) -> anyhow::Result<()> {
-    let mut admin: PgConnectOptions = admin_url
-        .parse()
-        .context("CATALYST_DATABASE_ADMIN_URL is no PostgreSQL URL: use postgres://USER:PASSWORD@HOST:PORT/DATABASE")?;
+/// Roles and schemas as the administrator, then every schema's migrations as its owner: of all services in the shared
+/// cell, of those that have rows in cells in each dedicated one, with the administrator's URL that goes by its name.
+pub async fn migrate_database(
+    admin_url: &str,
+    settings: &DatabaseSettings,
+    cell_admin_urls: &BTreeMap<CellName, String>,
+) -> anyhow::Result<()> {
+    let variable = "CATALYST_DATABASE_ADMIN_URL";
+    migrate_cell(
+        &CellName::SHARED,
+        &services::ALL,
+        variable,
+        admin_url,
+        settings,
+    )
+    .await?;
+    let dedicated = settings.dedicated()?;
+    let placed: Vec<Definition> = services::in_cells().collect();
+    let variable = "CATALYST_CELLS_ADMIN_DIR";
+    for (cell, settings) in &dedicated {
+        let admin_url = cell_admin_urls.get(cell).ok_or_else(|| {
+            let problem = format!("has no file {cell}: put the URL of its administrator there");
+            SettingsError::new(variable, problem)
+        })?;
+        migrate_cell(cell, &placed, variable, admin_url, settings)
+            .await
+            .with_context(|| format!("the cell {cell}"))?;
+    }
+    Ok(())
+}
+
+async fn migrate_cell(
+    cell: &CellName,
+    definitions: &[Definition],
+    variable: &'static str,
+    admin_url: &str,
+    settings: &DatabaseSettings,
+) -> anyhow::Result<()> {
+    let mut admin: PgConnectOptions = admin_url.parse().map_err(|_| {
+        let problem = "is no PostgreSQL URL: use postgres://USER:PASSWORD@HOST:PORT/DATABASE";
+        SettingsError::new(variable, problem)
+    })?;
     if let Some(authorities) = &settings.database_ca_file {
         admin = kit::db::verified_by(admin, authorities)?;
     }
-    kit::migrate::bootstrap(&admin, &settings.database_password_dir, &services::ALL).await?;
-    for definition in &services::ALL {
+    kit::migrate::bootstrap(&admin, cell, &settings.database_password_dir, definitions).await?;
+    for definition in definitions {
         let owner = kit::db::role_options(settings, &format!("{}_owner", definition.schema))?;
-        kit::migrate::migrate(&owner, definition).await?;
+        kit::migrate::migrate(&owner, cell, definition).await?;
     }
     Ok(())
 }

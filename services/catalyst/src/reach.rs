@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use audit::history;
+use kit::cells::CellName;
 use kit::ctx::{Clock, Ctx};
 use kit::db::{Db, ExemptDb};
 use kit::host::Definition;
@@ -18,12 +19,14 @@ use uuid::Uuid;
 use crate::client::error::Usage;
 use crate::services;
 
-/// The rows of one service.
+/// The rows of one service in one cell.
 pub(crate) struct Service {
     /// What is known of it.
     pub(crate) definition: Definition,
+    /// Where the rows are.
+    pub(crate) cell: CellName,
     /// Its rows, a tenant at a time.
-    pub(crate) db: Db,
+    db: Db,
     /// Its outbox.
     pub(crate) relay: ExemptDb,
 }
@@ -35,6 +38,8 @@ pub(crate) struct Tenant {
     pub(crate) id: TenantId,
     /// Its slug; without one, its id.
     pub(crate) name: String,
+    /// Where its rows are.
+    pub(crate) cell: CellName,
     /// The sequence of the last record of its log, when it was looked up.
     pub(crate) last_record: i64,
 }
@@ -43,8 +48,8 @@ pub(crate) struct Tenant {
 pub(crate) struct Reach {
     /// The audit log of every tenant.
     pub(crate) log: ExemptDb,
-    /// Every service of the deployment.
-    pub(crate) services: Vec<Service>,
+    /// Every service of the deployment in every cell.
+    services: Vec<Service>,
     /// Time and ids.
     pub(crate) clock: Clock,
 }
@@ -57,17 +62,26 @@ impl Reach {
             ..settings.clone()
         };
         let tasks = Tasks::new();
-        let services = services::ALL.into_iter().map(|definition| {
+        let open = |definition: Definition, cell: &CellName, settings: &DatabaseSettings| {
             let schema = definition.schema;
             anyhow::Ok(Service {
                 definition,
-                db: Db::new(&settings, schema, Wake::default(), tasks.clone())?,
-                relay: ExemptDb::new(&settings, &format!("{schema}_relay"), 1, tasks.clone())?,
+                cell: cell.clone(),
+                db: Db::new(settings, schema, Wake::default(), tasks.clone())?,
+                relay: ExemptDb::new(settings, &format!("{schema}_relay"), 1, tasks.clone())?,
             })
-        });
+        };
+        let shared = services::ALL.into_iter();
+        let shared = shared.map(|definition| open(definition, &CellName::SHARED, &settings));
+        let mut services: Vec<Service> = shared.collect::<anyhow::Result<_>>()?;
+        for (cell, settings) in settings.dedicated()? {
+            for definition in services::in_cells() {
+                services.push(open(definition, &cell, &settings)?);
+            }
+        }
         Ok(Self {
             log: ExemptDb::new(&settings, audit::OPERATOR, 1, tasks.clone())?,
-            services: services.collect::<anyhow::Result<_>>()?,
+            services,
             clock: Clock::system(),
         })
     }
@@ -77,14 +91,16 @@ impl Reach {
         let mut log = self.log.reader().await?;
         let logs = history::tenants(&mut log).await?;
         drop(log);
-        let mut found = BTreeMap::from([(TenantId::PLATFORM, String::new())]);
-        found.extend(logs.iter().map(|(id, _)| (*id, id.to_string())));
-        if let Some(tenants) = self.service(tenants::DEFINITION.schema) {
+        let shared = || CellName::SHARED;
+        let mut found = BTreeMap::from([(TenantId::PLATFORM, (String::new(), shared()))]);
+        found.extend(logs.iter().map(|(id, _)| (*id, (id.to_string(), shared()))));
+        if let Some(tenants) = self.service(tenants::DEFINITION.schema, &CellName::SHARED) {
             let mut tx = self.begin(tenants, TenantId::PLATFORM).await?;
-            found.extend(tenants::firms(&mut tx).await?);
+            let firms = tenants::firms(&mut tx).await?.into_iter();
+            found.extend(firms.map(|firm| (firm.id, (firm.slug, firm.cell))));
         }
         for (reserved, name) in [(TenantId::PLATFORM, "platform"), (TenantId::NONE, "none")] {
-            if let Some(known) = found.get_mut(&reserved) {
+            if let Some((known, _)) = found.get_mut(&reserved) {
                 name.clone_into(known);
             }
         }
@@ -97,13 +113,17 @@ impl Reach {
         };
         let chosen: Vec<Tenant> = found
             .into_iter()
-            .filter(|(id, name)| is_named(*id, name))
-            .map(|(id, name)| Tenant {
+            .filter(|(id, (name, _))| is_named(*id, name))
+            .map(|(id, (name, cell))| Tenant {
                 id,
                 name,
+                cell,
                 last_record: last.get(&id).copied().unwrap_or_default(),
             })
             .collect();
+        for tenant in &chosen {
+            self.check(tenant)?;
+        }
         match named {
             Some(named) if chosen.is_empty() => {
                 let problem = format!("no tenant is named {named}: name one by its slug or id");
@@ -113,10 +133,38 @@ impl Reach {
         }
     }
 
-    /// The service with this schema, which is the noun of its events.
-    pub(crate) fn service(&self, schema: &str) -> Option<&Service> {
-        let mut services = self.services.iter();
+    /// The service with this schema, which is the noun of its events, where a tenant of this cell has its rows.
+    pub(crate) fn service<'a>(&'a self, schema: &str, cell: &'a CellName) -> Option<&'a Service> {
+        let mut services = self.of(cell);
         services.find(|service| service.definition.schema == schema)
+    }
+
+    /// Every service, where a tenant of this cell has its rows.
+    pub(crate) fn of<'a>(&'a self, cell: &'a CellName) -> impl Iterator<Item = &'a Service> + 'a {
+        let services = self.services.iter();
+        services.filter(move |service| {
+            service.cell == *cell || (service.cell.is_shared() && !service.definition.in_cells)
+        })
+    }
+
+    /// Every service in every cell.
+    pub(crate) fn services(&self) -> &[Service] {
+        &self.services
+    }
+
+    /// Refuses a tenant whose cell is not among those that are reached.
+    fn check(&self, tenant: &Tenant) -> Result<(), Usage> {
+        if self
+            .services
+            .iter()
+            .any(|service| service.cell == tenant.cell)
+        {
+            return Ok(());
+        }
+        Err(Usage::new(format!(
+            "the rows of {} are in the cell {}: name the folder with its URL in CATALYST_CELLS_DIR",
+            tenant.name, tenant.cell
+        )))
     }
 
     /// A transaction on a service's rows of a tenant.

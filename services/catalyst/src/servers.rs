@@ -3,13 +3,13 @@
 
 use std::path::{Path, PathBuf};
 
-use kit::settings::{DatabaseSettings, NatsSettings};
+use kit::settings::{CellSettings, DatabaseSettings, NatsSettings};
 use kit::wire::Plaintext;
 
 use crate::client::ClientOptions;
 use crate::client::error::{Unavailable, Usage};
 use crate::keys::Keys;
-use crate::{deployment, up};
+use crate::{deployment, stack, up};
 
 /// PostgreSQL and NATS of the deployment of the environment; without any of it, of the running `catalyst up`.
 #[derive(Clone, Debug, clap::Args)]
@@ -23,6 +23,9 @@ pub(crate) struct ServerOptions {
     /// File with the authorities (PEM) that PostgreSQL's certificate is verified by.
     #[arg(long, env = "CATALYST_DATABASE_CA_FILE")]
     database_ca_file: Option<PathBuf>,
+    /// Folder with one file per dedicated cell that holds the URL of its database.
+    #[arg(long, env = "CATALYST_CELLS_DIR")]
+    cells_dir: Option<PathBuf>,
     /// nats://HOST:PORT, or several separated by commas.
     #[arg(long, env = "CATALYST_NATS_URL")]
     nats_url: Option<String>,
@@ -92,6 +95,11 @@ impl ServerOptions {
         )?;
         let settings = DatabaseSettings {
             database_ca_file: self.database_ca_file.clone(),
+            cells: CellSettings {
+                cells_dir: self.cells_dir.clone(),
+                cell_max_connections: 1,
+                ..CellSettings::default()
+            },
             ..DatabaseSettings::new(url, password_dir, 1)
         };
         let checked = self.plaintext.check_database(&settings);
@@ -139,6 +147,7 @@ pub(crate) struct Local {
     /// Its keys.
     pub(crate) keys: Keys,
     credentials: PathBuf,
+    cells: PathBuf,
 }
 
 impl Local {
@@ -148,16 +157,21 @@ impl Local {
             running: up::Running::read(data_dir)?,
             keys: Keys::at(&deployment::keys_dir(data_dir)),
             credentials: data_dir.join("identity").join("credentials"),
+            cells: stack::cells_dir(data_dir),
         })
     }
 
     /// Its PostgreSQL.
     pub(crate) fn database(&self) -> DatabaseSettings {
-        DatabaseSettings::new(
-            self.running.database_url.clone(),
-            self.keys.password_dir(),
-            1,
-        )
+        let url = self.running.database_url.clone();
+        DatabaseSettings {
+            cells: CellSettings {
+                cells_dir: Some(self.cells.clone()),
+                cell_max_connections: 1,
+                ..CellSettings::default()
+            },
+            ..DatabaseSettings::new(url, self.keys.password_dir(), 1)
+        }
     }
 
     /// Its NATS.

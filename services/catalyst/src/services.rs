@@ -14,6 +14,11 @@ pub const ALL: [Definition; 5] = [
     audit::DEFINITION,
 ];
 
+/// Those whose rows are in the cells of their tenants.
+pub fn in_cells() -> impl Iterator<Item = Definition> {
+    ALL.into_iter().filter(|definition| definition.in_cells)
+}
+
 /// Settings that belong to single services.
 #[derive(Clone, Debug, Default)]
 pub struct ServiceSettings {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use indicatif::{ProgressBar, ProgressStyle};
+use kit::cells::CellName;
 use kit::ctx::Clock;
 use kit::host::Host;
 use kit::settings::{ListenSettings, TelemetrySettings};
@@ -30,6 +31,9 @@ pub struct UpOptions {
     /// Which PostgreSQL: auto, system, bundled, or a postgres:// URL of an administrator.
     #[arg(long, default_value = "auto")]
     postgres: PostgresChoice,
+    /// Also start a dedicated cell of this name, a PostgreSQL of its own; may be repeated. It is there again at each start.
+    #[arg(long = "cell", value_name = "NAME", value_parser = read_cell)]
+    cells: Vec<CellName>,
     /// Which nats-server: auto, system or bundled.
     #[arg(long, default_value = "auto")]
     nats: NatsChoice,
@@ -45,6 +49,14 @@ pub struct UpOptions {
     /// Log filter; logs go to standard error.
     #[arg(long, env = "CATALYST_LOG", default_value = "warn")]
     log: String,
+}
+
+fn read_cell(text: &str) -> Result<CellName, String> {
+    CellName::parse(text)
+        .filter(|cell| !cell.is_shared())
+        .ok_or_else(|| {
+            "use lowercase letters, digits and inner hyphens, and not `shared`".to_owned()
+        })
 }
 
 /// Where a running `catalyst up` is found, in `running.json` of its data folder.
@@ -171,6 +183,7 @@ async fn start(
         postgres: options.postgres.clone(),
         nats: options.nats,
         durable: true,
+        cells: options.cells.clone(),
     };
     let deployment = Deployment::start(stack, &|message| progress.say(message)).await?;
     progress.say("starting the services");

@@ -45,6 +45,7 @@ pub const DEFINITION: Definition = Definition {
         version: "version",
     }],
     copies: &[],
+    in_cells: true,
 };
 
 /// Wires the service.

@@ -63,6 +63,7 @@ mod tests {
             "Deactivate",
             "Delete",
             "Import",
+            "Place",
             "Resume",
             "Suspend",
             "Unassign",

@@ -15,6 +15,7 @@ use sqlx::{AssertSqlSafe, FromRow};
 
 use crate::Error;
 use crate::cache::Caches;
+use crate::cells::{Cell, Cells};
 use crate::class::Class;
 use crate::ctx::Ctx;
 use crate::events::Emitted;
@@ -23,7 +24,6 @@ use crate::ids::TenantId;
 use crate::once::Claim;
 use crate::outbox::{OutboxSql, Wake};
 use crate::pool::{ACQUIRE_LIMIT, Pool, is_dead};
-use crate::pressure::Pressure;
 use crate::session::Session;
 use crate::settings::{DatabaseSettings, SettingsError, read_secret};
 use crate::tasks::Tasks;
@@ -35,21 +35,20 @@ use crate::{tls, wire};
 /// How long the database may take to say that it is there.
 const ANSWER_LIMIT: Duration = Duration::from_secs(2);
 
-/// The database of one service, reached as its serving role.
+/// The rows of one service, reached as its serving role in whichever cell they are.
 #[derive(Clone)]
 pub struct Db {
-    pool: Pool,
+    cells: Cells,
     /// How long a call waits for a connection.
     wait: Duration,
     sql: Arc<OutboxSql>,
-    wake: Wake,
     tasks: Tasks,
-    pressure: Option<Pressure>,
     caches: Option<Caches>,
 }
 
 impl Db {
-    /// A pool of connections as `<schema>_app`; connects on first use.
+    /// A pool of connections as `<schema>_app` to one database, which holds every tenant that is asked for; connects on
+    /// first use.
     pub fn new(
         settings: &DatabaseSettings,
         schema: &'static str,
@@ -57,22 +56,24 @@ impl Db {
         tasks: Tasks,
     ) -> Result<Self, SettingsError> {
         let options = role_options(settings, &format!("{schema}_app"))?;
-        Ok(Self {
-            pool: Pool::new(options, settings.database_max_connections),
-            wait: Duration::from_millis(settings.database_wait_milliseconds),
-            sql: Arc::new(OutboxSql::new(schema)),
-            wake,
-            tasks,
-            pressure: None,
-            caches: None,
-        })
+        let pool = Pool::new(options, settings.database_max_connections);
+        let cells = Cells::one(Cell::of_command(pool, wake));
+        Ok(Self::within(cells, settings, schema, tasks))
     }
 
-    /// The same, whose writers feel the backlog of their events.
-    pub(crate) fn under(self, pressure: Pressure) -> Self {
+    /// The rows in these cells.
+    pub(crate) fn within(
+        cells: Cells,
+        settings: &DatabaseSettings,
+        schema: &'static str,
+        tasks: Tasks,
+    ) -> Self {
         Self {
-            pressure: Some(pressure),
-            ..self
+            cells,
+            wait: Duration::from_millis(settings.database_wait_milliseconds),
+            sql: Arc::new(OutboxSql::new(schema)),
+            tasks,
+            caches: None,
         }
     }
 
@@ -88,7 +89,8 @@ impl Db {
     /// A mutation waits first, or is refused, when too many events wait for the broker. Tenants take turns; a call that
     /// waits too long for its own is [`Error::Busy`], and one whose caller has gone is [`Error::TooLate`].
     pub async fn begin(&self, ctx: &Ctx) -> Result<Tx, Error> {
-        if let Some(pressure) = &self.pressure {
+        let cell = self.cells.of(ctx).await?;
+        if let Some(pressure) = &cell.pressure {
             pressure.admit(ctx).await?;
         }
         // A typed UUID only: nothing that a caller wrote becomes part of a statement.
@@ -96,11 +98,12 @@ impl Db {
         let statement: Arc<str> =
             format!("begin; set local app.current_tenant_id = '{tenant}'").into();
         let wait = self.wait_of(ctx)?;
-        let opened = self.pool.open(statement, Asker::of(ctx), wait).await;
+        let opened = cell.pool.open(statement, Asker::of(ctx), wait).await;
         let lease = opened.map_err(|error| waited(ctx, error))?;
         Ok(Tx {
             session: Session::new(lease, self.tasks.clone(), true).until(ctx.deadline()),
             db: self.clone(),
+            cell,
             tenant,
             emitted: Vec::new(),
             claim: None,
@@ -121,10 +124,11 @@ impl Db {
     where
         R: for<'r> FromRow<'r, PgRow> + Send + Unpin,
     {
+        let cell = self.cells.of(ctx).await?;
         let mut retried = false;
         loop {
             let wait = self.wait_of(ctx)?;
-            let leased = self.pool.acquire(Asker::of(ctx), wait).await;
+            let leased = cell.pool.acquire(Asker::of(ctx), wait).await;
             let lease = leased.map_err(|error| waited(ctx, error))?;
             let mut session = Session::new(lease, self.tasks.clone(), false).until(ctx.deadline());
             let found = sqlx::query_as(sql)
@@ -140,12 +144,6 @@ impl Db {
         }
     }
 
-    /// A connection without a tenant, for statements that set it themselves.
-    pub(crate) async fn reader(&self) -> Result<Session, Error> {
-        let lease = self.pool.acquire(Asker::SERVICE, ACQUIRE_LIMIT).await?;
-        Ok(Session::new(lease, self.tasks.clone(), false))
-    }
-
     /// How long a connection may be waited for in this context. What an event causes has nobody who waits for it.
     fn wait_of(&self, ctx: &Ctx) -> Result<Duration, Error> {
         if ctx.method().is_empty() {
@@ -157,14 +155,14 @@ impl Db {
         }
     }
 
-    /// Whether the database answers, shortly.
+    /// Whether the shared cell answers, shortly.
     pub(crate) async fn answers(&self) -> bool {
-        self.pool.answers(ANSWER_LIMIT).await
+        self.cells.shared().pool.answers(ANSWER_LIMIT).await
     }
 
-    /// The pool, for the self-check of isolation and for metrics.
-    pub(crate) fn pool(&self) -> &Pool {
-        &self.pool
+    /// Where the rows are.
+    pub(crate) fn cells(&self) -> &Cells {
+        &self.cells
     }
 }
 
@@ -273,6 +271,7 @@ pub fn verified_by(
 pub struct Tx {
     session: Session,
     db: Db,
+    cell: Arc<Cell>,
     tenant: TenantId,
     emitted: Vec<Emitted>,
     claim: Option<Claim>,
@@ -322,7 +321,7 @@ impl Tx {
                 }
             }
             failpoint::reach("after_commit").await;
-            self.db.wake.wake();
+            self.cell.wake.wake();
         }
         Ok(())
     }

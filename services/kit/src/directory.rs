@@ -13,6 +13,7 @@ use proto::tenants::v1::{TenantDirectoryEntry, TenantState};
 use tokio::sync::watch;
 
 use crate::bus::Bus;
+use crate::cells::CellName;
 use crate::ids::TenantId;
 use crate::plan::Plan;
 use crate::tasks::Tasks;
@@ -30,11 +31,21 @@ pub struct Directory {
 }
 
 /// What is known of a tenant.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Known {
     state: TenantState,
     plan: Plan,
+    placement: Option<Placement>,
     version: i64,
+}
+
+/// Where a tenant's rows are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Placement {
+    /// The cell.
+    pub cell: CellName,
+    /// Rises by one each time that the tenant is placed anew: of two placements the higher one holds.
+    pub epoch: i64,
 }
 
 impl Directory {
@@ -52,16 +63,25 @@ impl Directory {
     /// Whether the tenant exists and is active. The platform's own tenant always is.
     pub fn is_active(&self, tenant: TenantId) -> bool {
         tenant == TenantId::PLATFORM
-            || self
-                .known(tenant)
-                .is_some_and(|known| known.state == TenantState::Active)
+            || self.look(tenant, |known| known.state) == Some(TenantState::Active)
     }
 
     /// How much of the deployment the tenant may use. The ordinary share for the platform, and for a tenant of which
     /// nothing is known, which is refused elsewhere.
     pub fn plan(&self, tenant: TenantId) -> Plan {
-        self.known(tenant)
-            .map_or(Plan::default(), |known| known.plan)
+        self.look(tenant, |known| known.plan).unwrap_or_default()
+    }
+
+    /// Where the rows of the tenant are; the platform's are in the shared cell. None for a tenant of which nothing is
+    /// known, or whose cell has a name that none can have: its rows must be looked for nowhere.
+    pub fn placement(&self, tenant: TenantId) -> Option<Placement> {
+        if tenant == TenantId::PLATFORM || tenant == TenantId::NONE {
+            return Some(Placement {
+                cell: CellName::SHARED,
+                epoch: 0,
+            });
+        }
+        self.look(tenant, |known| known.placement.clone()).flatten()
     }
 
     /// Waits at most `limit` for a tenant that nothing is known of: one that was just created is on its way here.
@@ -79,15 +99,12 @@ impl Directory {
     }
 
     fn is_known(&self, tenant: TenantId) -> bool {
-        tenant == TenantId::PLATFORM || self.known(tenant).is_some()
+        tenant == TenantId::PLATFORM || self.look(tenant, |_| ()).is_some()
     }
 
-    fn known(&self, tenant: TenantId) -> Option<Known> {
-        self.tenants
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(&tenant)
-            .copied()
+    fn look<T>(&self, tenant: TenantId, at: impl FnOnce(&Known) -> T) -> Option<T> {
+        let tenants = self.tenants.read().unwrap_or_else(PoisonError::into_inner);
+        tenants.get(&tenant).map(at)
     }
 
     /// Resolves once `tenant` is no longer active; for streams that stay open.
@@ -151,6 +168,10 @@ impl Directory {
                     let known = Known {
                         state: entry.state(),
                         plan: Plan::of(entry.plan()).unwrap_or_default(),
+                        placement: CellName::stored(&entry.cell).map(|cell| Placement {
+                            cell,
+                            epoch: entry.placement_epoch,
+                        }),
                         version: entry.version,
                     };
                     let newer = tenants

@@ -19,7 +19,7 @@ use crate::session::TooLate;
 pub const DOMAIN: &str = "catalyst";
 
 /// What [`Error::Unavailable`] calls the database.
-const DATABASE: &str = "the database";
+pub(crate) const DATABASE: &str = "the database";
 
 /// Errors that every service shares.
 #[derive(Debug, thiserror::Error)]

@@ -21,25 +21,23 @@ use crate::admin;
 use crate::aggregate::Aggregate;
 use crate::bus::{self, Bus, BusError};
 use crate::cache::Caches;
+use crate::cells::{CellName, Keeper};
 use crate::connections::Connections;
 use crate::ctx::Clock;
-use crate::db::Db;
+use crate::db::{Db, role_options};
 use crate::directory::Directory;
-use crate::events::Stream;
 use crate::gate::Gate;
 use crate::kit::Kit;
 use crate::limits::Limits;
 use crate::migrate::{MigrateError, Sql};
-use crate::outbox::{OutboxSql, Wake};
 use crate::page::Pages;
 use crate::permission::{self, Rpc};
-use crate::pressure::Pressure;
+use crate::pool::Pool;
 use crate::readiness::{self, Readiness};
-use crate::relay::Relays;
 use crate::security::SecurityLog;
 use crate::server::CallLayer;
 use crate::settings::{Settings, SettingsError};
-use crate::start::{Methods, add_reflection, bind, check_database, keep_small, local};
+use crate::start::{Methods, add_reflection, bind, judge, keep_small, local};
 use crate::subscriber::parking::Parking;
 use crate::subscriber::{Consuming, Subscriber, Subscription};
 use crate::tasks::Tasks;
@@ -78,6 +76,9 @@ pub struct Definition {
     pub aggregates: &'static [Aggregate],
     /// Tables that count the versions of other services' aggregates.
     pub copies: &'static [&'static str],
+    /// Whether a tenant's rows are in the tenant's cell; those of a service that serves the platform as a whole are all
+    /// in the shared one.
+    pub in_cells: bool,
 }
 
 /// A table that a role may reach across tenants, and why.
@@ -124,6 +125,16 @@ pub enum StartError {
         service: &'static str,
         /// The chain of causes.
         reason: String,
+    },
+    /// The database is in use as another cell.
+    #[error(
+        "the database of the cell {expected} is the cell {found}: check which setting holds which URL"
+    )]
+    Cell {
+        /// Which it ought to be.
+        expected: CellName,
+        /// Which it says it is.
+        found: CellName,
     },
     /// The schema is behind this binary.
     #[error("migrations are pending: {}; run `catalyst migrate`", .0.join(", "))]
@@ -287,25 +298,11 @@ impl Host {
         {
             return Err(StartError::Permissions { service, departure });
         }
-        let pressure = Pressure::new(service, settings.outbox.clone());
-        let wake = Wake::default();
-        let security_wake = Wake::default();
-        let db = Db::new(
-            &settings.database,
-            definition.schema,
-            wake.clone(),
-            self.background.clone(),
-        )?
-        .under(pressure.clone());
-        check_database(&db, &definition).await?;
-
-        self.watchers.spawn(readiness::watch_database(
-            db.clone(),
-            definition,
-            self.readiness.clone(),
-            self.health.clone(),
-            self.watchers.clone(),
-        ));
+        let database = &settings.database;
+        let options = role_options(database, &format!("{}_app", definition.schema))?;
+        let pool = Pool::new(options, database.database_max_connections);
+        judge(&pool, &definition, &CellName::SHARED).await?;
+        pool.fill().await;
 
         let bus = Bus::connect(&settings.nats, service).await?;
         let caches = Caches::new(settings.cache.cache_entries, bus.clone());
@@ -314,20 +311,31 @@ impl Host {
                 .clone()
                 .listen(bus.clone(), definition.schema, self.background.clone());
         self.background.spawn(hearing);
-        let db = db.telling(caches.clone());
         let directory = Directory::start(bus.clone(), &self.background);
         tokio::time::timeout(Duration::from_secs(10), directory.loaded())
             .await
             .map_err(|_| StartError::Directory { service })?;
 
-        let sql = Arc::new(OutboxSql::new(definition.schema));
-        let security = SecurityLog::start(
+        let keeper = Keeper {
+            settings: database.clone(),
+            plaintext: settings.wire.plaintext,
+            outbox: settings.outbox.clone(),
+            definition,
+            bus: bus.clone(),
+            clock: clock.clone(),
+            tasks: self.background.clone(),
+        };
+        let cells = keeper.open(pool, &directory).await?;
+        let security = SecurityLog::start(cells.clone(), clock.clone(), &self.background);
+        let db = Db::within(cells, database, definition.schema, self.background.clone())
+            .telling(caches.clone());
+        self.watchers.spawn(readiness::watch_database(
             db.clone(),
-            Arc::clone(&sql),
-            security_wake.clone(),
-            clock.clone(),
-            &self.background,
-        );
+            definition,
+            self.readiness.clone(),
+            self.health.clone(),
+            self.watchers.clone(),
+        ));
         let verifier = Verifier::open(&settings.identity, service, clock.clone()).await?;
         self.background
             .spawn(Arc::clone(&verifier).refresh(self.background.clone()));
@@ -365,16 +373,6 @@ impl Host {
         };
         let app = build(kit).await?;
 
-        let relays = Relays {
-            database: &settings.database,
-            definition: &definition,
-            bus: &bus,
-            clock,
-            pressure: &pressure,
-            tasks: &self.background,
-        };
-        relays.start(Stream::Domain, wake)?;
-        relays.start(Stream::Security, security_wake)?;
         self.start_consumers(&definition, &app, &db, &bus, &security, clock);
         tracing::info!(service, "service started");
         Ok((app.routes.routes(), security))

@@ -20,6 +20,8 @@ pub mod plan;
 pub mod db;
 pub mod session;
 mod pool;
+mod room;
+pub mod cells;
 mod turns;
 pub mod cache;
 pub mod once;

@@ -11,6 +11,7 @@ use sqlx::migrate::{Migrate, Migration, MigrationType, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, SqlSafeStr};
 
+use crate::cells::CellName;
 use crate::host::Definition;
 use crate::settings::{SettingsError, read_secret};
 
@@ -20,6 +21,16 @@ pub enum MigrateError {
     /// A setting is at fault.
     #[error(transparent)]
     Settings(#[from] SettingsError),
+    /// The database is in use as another cell.
+    #[error(
+        "the database of the cell {expected} is the cell {found}: check which file holds which URL"
+    )]
+    OtherCell {
+        /// Which it ought to be.
+        expected: CellName,
+        /// Which it says it is.
+        found: CellName,
+    },
     /// The database refused a step.
     #[error("{step}: {source}")]
     Step {
@@ -63,6 +74,9 @@ const KIT: &[(i64, &str, &str)] = &[
 
 const APP_FUNCTION: &str = include_str!("../migrations/0001_app.sql");
 
+/// What the comment that names a cell begins with.
+const NAMED: &str = "the cell ";
+
 /// A migration file of a service, for its [`Definition`].
 pub type Sql = (i64, &'static str, &'static str);
 
@@ -83,10 +97,35 @@ fn roles(definition: &Definition) -> Vec<(String, bool)> {
     roles
 }
 
-/// Creates what only an administrator may: extensions, roles with their passwords, schemas, the context function.
-/// Idempotent; passwords are set to what the folder holds.
+/// Which cell the database says that it is, in the comment on the schema of the context; none before it was named.
+pub async fn cell_of(connection: &mut PgConnection) -> Result<Option<CellName>, sqlx::Error> {
+    let comment: Option<String> = sqlx::query_scalar(
+        "select obj_description(n.oid, 'pg_namespace') from pg_namespace n where n.nspname = 'app'",
+    )
+    .fetch_optional(connection)
+    .await?
+    .flatten();
+    let name = comment.as_deref().and_then(|it| it.strip_prefix(NAMED));
+    Ok(name.and_then(CellName::parse))
+}
+
+/// Refuses a database that says that it is another cell.
+async fn refuse_other(connection: &mut PgConnection, cell: &CellName) -> Result<(), MigrateError> {
+    let found = cell_of(connection).await;
+    match found.map_err(step("read the cell's name"))? {
+        Some(found) if found != *cell => Err(MigrateError::OtherCell {
+            expected: cell.clone(),
+            found,
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// Creates what only an administrator may: the name of the cell, extensions, roles with their passwords, schemas, the
+/// context function. Idempotent; passwords are set to what the folder holds. A database that is another cell is refused.
 pub async fn bootstrap(
     admin: &PgConnectOptions,
+    cell: &CellName,
     password_dir: &Path,
     definitions: &[Definition],
 ) -> Result<(), MigrateError> {
@@ -96,6 +135,7 @@ pub async fn bootstrap(
         .connect()
         .await
         .map_err(step("connect as administrator"))?;
+    refuse_other(&mut connection, cell).await?;
     let database: String = sqlx::query_scalar("select quote_ident(current_database())")
         .fetch_one(&mut connection)
         .await
@@ -104,6 +144,7 @@ pub async fn bootstrap(
         "set client_min_messages = warning;\n\
          create extension if not exists btree_gist;\n\
          create schema if not exists app;\n\
+         comment on schema app is '{NAMED}{cell}';\n\
          revoke create on schema public from public;\n\
          revoke temporary on database {database} from public;\n"
     )];
@@ -199,12 +240,14 @@ fn migrator(definition: &Definition) -> Migrator {
     migrator
 }
 
-/// Applies what is pending, as the schema's owner.
+/// Applies what is pending in the cell, as the schema's owner.
 pub async fn migrate(
     owner: &PgConnectOptions,
+    cell: &CellName,
     definition: &Definition,
 ) -> Result<(), MigrateError> {
     let mut connection = connect_owner(owner, definition).await?;
+    refuse_other(&mut connection, cell).await?;
     migrator(definition)
         .run(&mut connection)
         .await

@@ -53,6 +53,15 @@ impl Plan {
         NonZeroU32::new(limit).unwrap_or(NonZeroU32::MIN)
     }
 
+    /// What it holds at most of a pool of connections that all tenants share, in percent.
+    pub(crate) fn percent(self) -> u32 {
+        match self {
+            Self::Small => 20,
+            Self::Standard => 40,
+            Self::Large => 60,
+        }
+    }
+
     /// How many turns it has where a small tenant has one.
     pub(crate) fn weight(self) -> u32 {
         match self {

@@ -4,15 +4,16 @@
 //! connection inside a transaction to the pool, and every return pings the server, a round trip for each call.
 //! Invariant: a [`Lease`] that is dropped closes its connection; only [`Lease::give_back`] keeps it.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
-use sqlx::{AssertSqlSafe, ConnectOptions};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection};
 
-use crate::turns::{Asker, Turn, Turns};
+use crate::room::{Place, Room, TENURE, Tenancy};
+use crate::turns::{Asker, Part, Turn, Turns};
 use crate::usage::USAGE;
 
 /// How long a new connection may take to open, an old one to begin a transaction, and how long the service's own work
@@ -24,6 +25,8 @@ const FILL_LIMIT: Duration = Duration::from_secs(10);
 const MAX_AGE: Duration = Duration::from_mins(30);
 /// Connections that a new pool opens at the same time.
 const AT_ONCE: usize = 4;
+/// What the times of use are counted from.
+static BEGINNING: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 #[derive(Clone, Debug)]
 pub(crate) struct Pool {
@@ -40,6 +43,11 @@ struct Shared {
     generation: AtomicU64,
     /// Connections that came back sound; it rises while the server works.
     returned: AtomicU64,
+    /// Where its connections must have places, if they must.
+    room: Option<Room>,
+    /// Milliseconds since the beginning at which a tenant last had a connection.
+    used: AtomicU64,
+    closed: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -47,6 +55,15 @@ struct Idle {
     connection: PgConnection,
     opened: Instant,
     generation: u64,
+    /// Given up after the connection.
+    place: Option<Place>,
+}
+
+impl Idle {
+    /// Whether it has been open for so long that it may be closed for another.
+    fn is_tenured(&self) -> bool {
+        self.opened.elapsed() >= TENURE
+    }
 }
 
 /// One connection, borrowed.
@@ -60,23 +77,54 @@ pub(crate) struct Lease {
 
 impl Pool {
     pub(crate) fn new(options: PgConnectOptions, size: u32) -> Self {
+        Self::of(options, Turns::new(size, Part::OfItsPlan), size, None)
+    }
+
+    /// A pool for few tenants, each of which may hold all of it, with its connections in the room.
+    pub(crate) fn within(options: PgConnectOptions, size: u32, room: &Room) -> Self {
+        let turns = Turns::new(size, Part::Whole);
+        let pool = Self::of(options, turns, size, Some(room.clone()));
+        let tenancy: Arc<dyn Tenancy> = Arc::clone(&pool.shared) as Arc<dyn Tenancy>;
+        room.admit(Arc::downgrade(&tenancy));
+        pool
+    }
+
+    fn of(options: PgConnectOptions, turns: Turns, size: u32, room: Option<Room>) -> Self {
         let options = options.disable_statement_logging();
         Self {
             shared: Arc::new(Shared {
                 options,
-                turns: Turns::new(size),
+                turns,
                 size,
                 idle: Mutex::default(),
                 generation: AtomicU64::new(0),
                 returned: AtomicU64::new(0),
+                room,
+                used: AtomicU64::new(now()),
+                closed: AtomicBool::new(false),
             }),
         }
     }
 
-    /// Connections in use, and the most there may be.
-    pub(crate) fn usage(&self) -> (u32, u32) {
-        let free = self.shared.turns.free();
-        (self.shared.size.saturating_sub(free), self.shared.size)
+    /// Closes every connection, those in use as they come back, and lets nobody open another.
+    pub(crate) fn close(&self) {
+        self.shared.closed.store(true, Ordering::Release);
+        self.shared.idle().clear();
+    }
+
+    /// How long no tenant has had a connection.
+    pub(crate) fn unused(&self) -> Duration {
+        Duration::from_millis(now().saturating_sub(self.shared.used.load(Ordering::Relaxed)))
+    }
+
+    /// Closes the connections that nobody has now.
+    pub(crate) fn close_idle(&self) {
+        self.shared.idle().clear();
+    }
+
+    /// Connections in use.
+    pub(crate) fn in_use(&self) -> u32 {
+        self.shared.size.saturating_sub(self.shared.turns.free())
     }
 
     /// Whether the server answers within `limit`: a statement of its own or, when every connection is taken, one of
@@ -92,6 +140,29 @@ impl Pool {
             Ok(Err(sqlx::Error::PoolTimedOut)) | Err(_) => self.shared.returned() != before,
             Ok(Err(_)) => false,
         }
+    }
+
+    /// Whether the server answers within `limit`, however many wait for connections: over one that nobody has now, or one
+    /// of its own that is closed again.
+    pub(crate) async fn reaches(&self, limit: Duration) -> Result<(), sqlx::Error> {
+        let generation = self.shared.generation.load(Ordering::Acquire);
+        let idle = self.shared.take_idle(generation);
+        let asked = async {
+            if let Some(mut idle) = idle {
+                sqlx::raw_sql("select 1")
+                    .execute(&mut idle.connection)
+                    .await?;
+                if !self.shared.gives_up(&idle) {
+                    self.shared.idle().push(idle);
+                }
+                return Ok(());
+            }
+            let mut connection = self.shared.options.connect().await?;
+            sqlx::raw_sql("select 1").execute(&mut connection).await?;
+            connection.close().await
+        };
+        let answered = tokio::time::timeout(limit, asked).await;
+        answered.unwrap_or_else(|_| Err(silence()))
     }
 
     /// Opens every connection that the pool may hold, so that the first calls of a new process, which come all at
@@ -122,14 +193,23 @@ impl Pool {
         wait: Duration,
         connect: Duration,
     ) -> Result<Lease, sqlx::Error> {
+        let begun = Instant::now();
         let turn = tokio::time::timeout(wait, self.shared.turns.next(asker))
             .await
             .map_err(|_| sqlx::Error::PoolTimedOut)?;
+        if self.shared.closed.load(Ordering::Acquire) {
+            return Err(sqlx::Error::PoolClosed);
+        }
+        if turn.tenant().is_some() {
+            self.shared.used.store(now(), Ordering::Relaxed);
+        }
         let since = Instant::now();
         let generation = self.shared.generation.load(Ordering::Acquire);
         let idle = match self.shared.take_idle(generation) {
             Some(idle) => idle,
             None => {
+                let left = wait.saturating_sub(begun.elapsed());
+                let place = self.shared.place(&turn, left).await?;
                 let connecting = self.shared.options.connect();
                 let connection = tokio::time::timeout(connect, connecting)
                     .await
@@ -138,6 +218,7 @@ impl Pool {
                     connection,
                     opened: Instant::now(),
                     generation,
+                    place,
                 }
             }
         };
@@ -207,8 +288,32 @@ impl Shared {
         self.returned.load(Ordering::Acquire)
     }
 
+    fn idle(&self) -> MutexGuard<'_, Vec<Idle>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The place of one more connection, where it must have one. The service's own work does without when there is none:
+    /// it is little, and must tell a cell that is away from one that others leave no room for.
+    async fn place(&self, turn: &Turn, wait: Duration) -> Result<Option<Place>, sqlx::Error> {
+        let Some(room) = &self.room else {
+            return Ok(None);
+        };
+        if turn.tenant().is_none() {
+            return Ok(room.try_enter());
+        }
+        let place = room.enter(wait).await;
+        place.map(Some).ok_or(sqlx::Error::PoolTimedOut)
+    }
+
+    /// Whether a connection that comes back is not to be kept.
+    fn gives_up(&self, idle: &Idle) -> bool {
+        let is_crowded =
+            |room: &Room| idle.place.is_none() || (room.is_wanted() && idle.is_tenured());
+        self.closed.load(Ordering::Acquire) || self.room.as_ref().is_some_and(is_crowded)
+    }
+
     fn take_idle(&self, generation: u64) -> Option<Idle> {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut idle = self.idle();
         while let Some(candidate) = idle.pop() {
             if candidate.generation == generation && candidate.opened.elapsed() < MAX_AGE {
                 return Some(candidate);
@@ -216,6 +321,26 @@ impl Shared {
         }
         None
     }
+}
+
+impl Tenancy for Shared {
+    fn idle_since(&self) -> Option<u64> {
+        let is_there = self.idle().iter().any(Idle::is_tenured);
+        is_there.then(|| self.used.load(Ordering::Relaxed))
+    }
+
+    fn close_one(&self) {
+        let mut idle = self.idle();
+        // The first is the one that came back first.
+        if let Some(place) = idle.iter().position(Idle::is_tenured) {
+            idle.remove(place);
+        }
+    }
+}
+
+/// Milliseconds since the beginning.
+fn now() -> u64 {
+    u64::try_from(BEGINNING.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 
 impl Lease {
@@ -238,11 +363,11 @@ impl Lease {
         } = self;
         USAGE.held(turn.tenant(), since.elapsed());
         shared.returned.fetch_add(1, Ordering::AcqRel);
-        shared
-            .idle
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(idle);
+        if shared.gives_up(&idle) {
+            drop(idle);
+        } else {
+            shared.idle().push(idle);
+        }
         // The next in line finds the connection that this one brought back.
         drop(turn);
     }

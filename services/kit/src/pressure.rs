@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use opentelemetry::KeyValue;
 
 use crate::Error;
+use crate::cells::CellName;
 use crate::class::Class;
 use crate::ctx::Ctx;
 use crate::settings::OutboxSettings;
@@ -34,7 +35,7 @@ pub(crate) struct Backlog {
     pub(crate) age: f64,
 }
 
-/// What the backlog of a service asks of its writers. A clone is of the same service.
+/// What the backlog of a service in a cell asks of its writers. A clone is of the same.
 #[derive(Clone, Debug)]
 pub(crate) struct Pressure {
     service: &'static str,
@@ -125,7 +126,7 @@ fn wait(seen: u64, bound: u64) -> Duration {
 /// Tells of one outbox what its relay sees: to the metrics, and to the writers that fill it.
 #[derive(Debug)]
 pub(crate) struct Watch {
-    labels: [KeyValue; 2],
+    labels: [KeyValue; 3],
     pressure: Option<Pressure>,
     /// When counting is worth it again.
     due: Mutex<Option<Instant>>,
@@ -135,12 +136,14 @@ impl Watch {
     /// Without a pressure nobody is slowed.
     pub(crate) fn new(
         service: &'static str,
+        cell: &CellName,
         outbox: &'static str,
         pressure: Option<Pressure>,
     ) -> Self {
         Self {
             labels: [
                 KeyValue::new("service", service),
+                KeyValue::new("cell", cell.to_string()),
                 KeyValue::new("outbox", outbox),
             ],
             pressure,

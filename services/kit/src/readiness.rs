@@ -78,6 +78,8 @@ pub(crate) async fn watch_database(
             () = tasks.stopping() => return,
             answers = db.answers() => answers,
         };
+        // Without the shared cell, those that do serve would be taken from their tenants.
+        let answers = answers || db.cells().some_dedicated_serves();
         if !readiness.serves() || !readiness.note(service, answers) {
             continue;
         }

@@ -21,6 +21,7 @@ use bytes::Bytes;
 
 use crate::Error;
 use crate::bus::Bus;
+use crate::cells::CellName;
 use crate::ctx::Clock;
 use crate::db::ExemptDb;
 use crate::events::{self, Stream};
@@ -49,15 +50,17 @@ struct Relay {
     heard: Wake,
     tasks: Tasks,
     watch: Watch,
+    cell: CellName,
     service: &'static str,
     noun: &'static str,
     outbox: &'static str,
     stream: Stream,
 }
 
-/// What the relays of one service have in common.
+/// What the relays of one service and cell have in common.
 pub(crate) struct Relays<'a> {
     pub(crate) database: &'a DatabaseSettings,
+    pub(crate) cell: &'a CellName,
     pub(crate) definition: &'a Definition,
     pub(crate) bus: &'a Bus,
     pub(crate) clock: &'a Clock,
@@ -77,7 +80,13 @@ impl Relays<'_> {
             Stream::Security => ("security_outbox", None),
         };
         if stream == Stream::Domain {
-            let hearing = hear_wakes(self.bus.clone(), name, heard.clone(), tasks.clone());
+            let hearing = hear_wakes(
+                self.bus.clone(),
+                name,
+                self.cell.clone(),
+                heard.clone(),
+                tasks.clone(),
+            );
             tasks.spawn(hearing);
         }
         let relay = Relay {
@@ -87,7 +96,8 @@ impl Relays<'_> {
             wake,
             heard,
             tasks: tasks.clone(),
-            watch: Watch::new(name, outbox, pressure),
+            watch: Watch::new(name, self.cell, outbox, pressure),
+            cell: self.cell.clone(),
             service: name,
             noun: schema,
             outbox,
@@ -115,7 +125,7 @@ impl Relay {
                 Err(error) => {
                     failures = failures.saturating_add(1);
                     let delay = Duration::from_millis(50 << failures.min(5));
-                    tracing::warn!(service = self.service, relay.outbox = self.outbox, error = %crate::error::chain(&error), "the relay could not move events and will try again");
+                    tracing::warn!(service = self.service, cell = %self.cell, relay.outbox = self.outbox, error = %crate::error::chain(&error), "the relay could not move events and will try again");
                     self.tasks.pause(delay).await;
                 }
             }
@@ -138,7 +148,7 @@ impl Relay {
             () = self.tasks.stopping() => {}
             () = self.wake.woken() => {
                 let subject = wake_subject(self.service);
-                if let Err(error) = self.bus.send(subject, async_nats::HeaderMap::new(), Bytes::new()).await {
+                if let Err(error) = self.bus.send(subject, async_nats::HeaderMap::new(), wake_of(&self.cell)).await {
                     tracing::debug!(service = self.service, error = %error, "the wake-up of another relay was not sent");
                 }
             }
@@ -356,6 +366,15 @@ enum Round {
 /// The core subject on which replicas wake the relay that holds the lease.
 pub(crate) fn wake_subject(service: &str) -> String {
     format!("relay.{service}")
+}
+
+/// What the message says that wakes the relays of a cell. The subject is the same for all, so that what a service may
+/// publish does not depend on which cells there are.
+pub(crate) fn wake_of(cell: &CellName) -> Bytes {
+    if cell.is_shared() {
+        return Bytes::new();
+    }
+    Bytes::copy_from_slice(cell.as_str().as_bytes())
 }
 
 /// A span for each row whose change is traced: from here to the broker's acknowledgement, as a child of the change.

@@ -1,11 +1,12 @@
 //! The record of refusals: durable before the caller hears of them.
 //!
-//! One writer per service commits security events in groups: what arrives while a commit is under way makes the next
+//! One writer per service and cell commits security events in groups: what arrives while a commit is under way makes the next
 //! one, so a flood costs a commit per group and a single probe waits for nothing but its own.
 //! Refusals without a verified tenant are counted in memory by source and kind and written each second.
 //! Those of a verified tenant are not merged here, however many they are: each is committed by itself, since the id that
 //! a miss names may be another tenant's, and leaves the outbox with the relay. The log of audit bounds what is kept.
-//! When the database is down the answer is UNAVAILABLE and not the refusal.
+//! When the database is down the answer is UNAVAILABLE and not the refusal. A tenant's are written in its own cell, so
+//! that those of others do not wait for a cell that is away.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -21,15 +22,19 @@ use time::OffsetDateTime;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::Error;
+use crate::cells::Cells;
 use crate::ctx::{Actor, Clock};
-use crate::db::{Db, schema_sql};
+use crate::db::schema_sql;
 use crate::events::Emitted;
 use crate::failpoint;
 use crate::fields;
 use crate::ids::TenantId;
 use crate::outbox::{Columns, OutboxSql, Wake};
+use crate::pool::{ACQUIRE_LIMIT, Pool};
+use crate::session::Session;
 use crate::tasks::Tasks;
 use crate::telemetry;
+use crate::turns::Asker;
 
 /// Events that may wait for the writer; the next caller waits for room.
 const QUEUE: usize = 4_096;
@@ -55,14 +60,25 @@ pub(crate) enum Unverified {
 /// Where a service writes its security events.
 #[derive(Clone, Debug)]
 pub struct SecurityLog {
-    queue: mpsc::Sender<Entry>,
+    cells: Cells,
     unverified: Tallies<(Option<IpAddr>, Unverified)>,
     limited: Tallies<(TenantId, Actor, &'static str)>,
     clock: Clock,
 }
 
+/// Where the refusals of one cell wait for its writer.
+#[derive(Clone, Debug)]
+pub(crate) struct Queue(mpsc::Sender<Entry>);
+
+/// A queue and its other end.
+pub(crate) fn queue() -> (Queue, mpsc::Receiver<Entry>) {
+    let (queue, entries) = mpsc::channel(QUEUE);
+    (Queue(queue), entries)
+}
+
+/// One refusal, and whoever waits for it to be durable.
 #[derive(Debug)]
-struct Entry {
+pub(crate) struct Entry {
     tenant: TenantId,
     event: Emitted,
     written: oneshot::Sender<Result<(), Arc<Error>>>,
@@ -75,22 +91,14 @@ struct Tally {
 }
 
 impl SecurityLog {
-    /// Starts the writer of one service.
-    pub(crate) fn start(
-        db: Db,
-        sql: Arc<OutboxSql>,
-        wake: Wake,
-        clock: Clock,
-        tasks: &Tasks,
-    ) -> Self {
-        let (queue, entries) = mpsc::channel(QUEUE);
+    /// The log of one service, whose counts are written each second.
+    pub(crate) fn start(cells: Cells, clock: Clock, tasks: &Tasks) -> Self {
         let log = Self {
-            queue,
+            cells,
             unverified: Arc::default(),
             limited: Arc::default(),
             clock,
         };
-        tasks.spawn(write(db, sql, wake, entries));
         tasks.spawn(flush_tallies(log.clone(), tasks.clone()));
         log
     }
@@ -118,7 +126,9 @@ impl SecurityLog {
             what: "the audit trail",
             source: "its writer has ended".into(),
         };
-        self.queue
+        let cell = self.cells.of_refusals(tenant)?;
+        let Queue(queue) = &cell.refusals;
+        queue
             .send(Entry {
                 tenant,
                 event: emitted,
@@ -283,11 +293,39 @@ async fn flush_tallies(log: SecurityLog, tasks: Tasks) {
     log.write_tallies().await;
 }
 
-/// Commits what is waiting, again and again, until every [`SecurityLog`] is gone.
-async fn write(db: Db, sql: Arc<OutboxSql>, wake: Wake, mut entries: mpsc::Receiver<Entry>) {
-    let mut group = Vec::with_capacity(GROUP);
-    while entries.recv_many(&mut group, GROUP).await > 0 {
-        let outcome = write_group(&db, &sql, &group).await.map_err(Arc::new);
+/// Writes the refusals of one cell.
+pub(crate) struct Writer {
+    pool: Pool,
+    sql: OutboxSql,
+    wake: Wake,
+    tasks: Tasks,
+}
+
+impl Writer {
+    pub(crate) fn new(pool: Pool, schema: &'static str, tasks: Tasks) -> Self {
+        Self {
+            pool,
+            sql: OutboxSql::new(schema),
+            wake: Wake::default(),
+            tasks,
+        }
+    }
+
+    /// What tells the relay that something was written.
+    pub(crate) fn wake(&self) -> Wake {
+        self.wake.clone()
+    }
+
+    /// Commits what is waiting, again and again, until the cell is gone.
+    pub(crate) async fn run(self, mut entries: mpsc::Receiver<Entry>) {
+        let mut group = Vec::with_capacity(GROUP);
+        while entries.recv_many(&mut group, GROUP).await > 0 {
+            self.write(&mut group).await;
+        }
+    }
+
+    async fn write(&self, group: &mut Vec<Entry>) {
+        let outcome = self.write_group(group).await.map_err(Arc::new);
         let is_of_one = matches!(
             outcome.as_ref().map_err(AsRef::as_ref),
             Err(error) if !matches!(error, Error::Unavailable { .. } | Error::Collision(_))
@@ -295,39 +333,40 @@ async fn write(db: Db, sql: Arc<OutboxSql>, wake: Wake, mut entries: mpsc::Recei
         if is_of_one && group.len() > 1 {
             // One event that cannot be stored must not take the others with it.
             for entry in group.drain(..) {
-                let one = write_group(&db, &sql, std::slice::from_ref(&entry)).await;
+                let one = self.write_group(std::slice::from_ref(&entry)).await;
                 let _ = entry.written.send(one.map_err(Arc::new));
             }
-            wake.wake();
-            continue;
+            self.wake.wake();
+            return;
         }
         if outcome.is_ok() {
-            wake.wake();
+            self.wake.wake();
         }
         for entry in group.drain(..) {
             // A caller that has gone away needs no answer; its event is written all the same.
             let _ = entry.written.send(outcome.clone());
         }
     }
-}
 
-/// One statement, one commit, each row under its own tenant's context.
-async fn write_group(db: &Db, sql: &OutboxSql, group: &[Entry]) -> Result<(), Error> {
-    let mut session = db.reader().await?;
-    let columns = Columns::of(&group.iter().map(|entry| &entry.event));
-    let tenants: Vec<uuid::Uuid> = group.iter().map(|entry| entry.tenant.uuid()).collect();
-    failpoint::reach("before_security_commit").await;
-    sqlx::query(schema_sql(&sql.record_security))
-        .bind(tenants)
-        .bind(columns.ids)
-        .bind(columns.types)
-        .bind(columns.aggregates)
-        .bind(columns.occurred)
-        .bind(columns.actor_kinds)
-        .bind(columns.actor_ids)
-        .bind(columns.traceparents)
-        .bind(columns.bodies)
-        .execute(&mut session)
-        .await?;
-    Ok(())
+    /// One statement, one commit, each row under its own tenant's context.
+    async fn write_group(&self, group: &[Entry]) -> Result<(), Error> {
+        let lease = self.pool.acquire(Asker::SERVICE, ACQUIRE_LIMIT).await?;
+        let mut session = Session::new(lease, self.tasks.clone(), false);
+        let columns = Columns::of(&group.iter().map(|entry| &entry.event));
+        let tenants: Vec<uuid::Uuid> = group.iter().map(|entry| entry.tenant.uuid()).collect();
+        failpoint::reach("before_security_commit").await;
+        sqlx::query(schema_sql(&self.sql.record_security))
+            .bind(tenants)
+            .bind(columns.ids)
+            .bind(columns.types)
+            .bind(columns.aggregates)
+            .bind(columns.occurred)
+            .bind(columns.actor_kinds)
+            .bind(columns.actor_ids)
+            .bind(columns.traceparents)
+            .bind(columns.bodies)
+            .execute(&mut session)
+            .await?;
+        Ok(())
+    }
 }

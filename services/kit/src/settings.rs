@@ -116,6 +116,9 @@ impl Default for ConnectionSettings {
 
 /// Milliseconds that a call waits for a connection where nothing else is said.
 const DATABASE_WAIT: u64 = 250;
+/// Connections in one dedicated cell, and in all of them, where nothing else is said.
+const CELL_CONNECTIONS: u32 = 8;
+const CELLS_CONNECTIONS: u32 = 32;
 
 /// The PostgreSQL database of the services.
 #[derive(Clone, Debug, clap::Args)]
@@ -129,7 +132,7 @@ pub struct DatabaseSettings {
     /// Connections that each service of this process may hold as its serving role.
     #[arg(long, env = "CATALYST_DATABASE_MAX_CONNECTIONS", default_value_t = 12)]
     pub database_max_connections: u32,
-    /// Milliseconds that a call waits for one of these connections, of which no tenant holds more than two fifths;
+    /// Milliseconds that a call waits for one of these connections, of which no tenant holds more than its plan says;
     /// then it is shed.
     #[arg(long, env = "CATALYST_DATABASE_WAIT_MILLISECONDS", default_value_t = DATABASE_WAIT, value_parser = clap::value_parser!(u64).range(1..))]
     pub database_wait_milliseconds: u64,
@@ -137,6 +140,34 @@ pub struct DatabaseSettings {
     /// The URL then says `?sslmode=verify-full`.
     #[arg(long, env = "CATALYST_DATABASE_CA_FILE")]
     pub database_ca_file: Option<PathBuf>,
+    /// Dedicated cells beside that database.
+    #[command(flatten)]
+    pub cells: CellSettings,
+}
+
+/// The databases of tenants that have one for themselves.
+#[derive(Clone, Debug, clap::Args)]
+pub struct CellSettings {
+    /// Folder with one file per dedicated cell, named as the cell, that holds the URL of its database as
+    /// CATALYST_DATABASE_URL does; the roles have the same passwords there. Read again every few seconds.
+    #[arg(long, env = "CATALYST_CELLS_DIR")]
+    pub cells_dir: Option<PathBuf>,
+    /// Connections that each service of this process may hold in one dedicated cell as its serving role.
+    #[arg(long, env = "CATALYST_CELL_MAX_CONNECTIONS", default_value_t = CELL_CONNECTIONS, value_parser = clap::value_parser!(u32).range(1..))]
+    pub cell_max_connections: u32,
+    /// The same in all dedicated cells together: past it, a cell that has not been used for long gives one up.
+    #[arg(long, env = "CATALYST_CELLS_MAX_CONNECTIONS", default_value_t = CELLS_CONNECTIONS, value_parser = clap::value_parser!(u32).range(1..))]
+    pub cells_max_connections: u32,
+}
+
+impl Default for CellSettings {
+    fn default() -> Self {
+        Self {
+            cells_dir: None,
+            cell_max_connections: CELL_CONNECTIONS,
+            cells_max_connections: CELLS_CONNECTIONS,
+        }
+    }
 }
 
 impl DatabaseSettings {
@@ -148,6 +179,7 @@ impl DatabaseSettings {
             database_max_connections: max_connections,
             database_wait_milliseconds: DATABASE_WAIT,
             database_ca_file: None,
+            cells: CellSettings::default(),
         }
     }
 }

@@ -5,12 +5,14 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use futures::StreamExt;
+use opentelemetry::KeyValue;
 use prost_reflect::DescriptorPool;
 use tokio::net::TcpListener;
 use tonic::service::Routes;
 
 use crate::attest;
 use crate::bus::Bus;
+use crate::cells::CellName;
 use crate::db::Db;
 use crate::error::chain;
 use crate::host::{Definition, StartError};
@@ -18,21 +20,38 @@ use crate::isolation::expected;
 use crate::limits::Limits;
 use crate::migrate;
 use crate::outbox::Wake;
-use crate::pool::ACQUIRE_LIMIT;
+use crate::pool::{ACQUIRE_LIMIT, Pool};
 use crate::relay;
 use crate::tasks::Tasks;
+use crate::telemetry::METRICS;
 use crate::turns::Asker;
 use crate::usage::USAGE;
 
-/// Refuses a schema that is behind, a session that is not the serving role, and any departure from isolation.
-pub(crate) async fn check_database(db: &Db, definition: &Definition) -> Result<(), StartError> {
+/// Refuses a database that is another cell, a schema that is behind, a session that is not the serving role, and any
+/// departure from isolation.
+pub(crate) async fn judge(
+    pool: &Pool,
+    definition: &Definition,
+    cell: &CellName,
+) -> Result<(), StartError> {
     let service = definition.name;
     let failed = |error: sqlx::Error| StartError::Database {
         service,
         reason: chain(&error),
     };
-    let leased = db.pool().acquire(Asker::SERVICE, ACQUIRE_LIMIT).await;
+    let leased = pool.acquire(Asker::SERVICE, ACQUIRE_LIMIT).await;
     let mut lease = leased.map_err(failed)?;
+    let found = migrate::cell_of(lease.connection()).await;
+    match found.map_err(failed)? {
+        Some(found) if found == *cell => {}
+        None => return Err(StartError::Pending(vec!["the name of the cell".to_owned()])),
+        Some(found) => {
+            return Err(StartError::Cell {
+                expected: cell.clone(),
+                found,
+            });
+        }
+    }
     let pending = migrate::pending(lease.connection(), definition).await?;
     if !pending.is_empty() {
         return Err(StartError::Pending(pending));
@@ -49,10 +68,7 @@ pub(crate) async fn check_database(db: &Db, definition: &Definition) -> Result<(
     );
     lease.give_back();
     match findings.first() {
-        None => {
-            db.pool().fill().await;
-            Ok(())
-        }
+        None => Ok(()),
         Some(first) => Err(StartError::Isolation {
             service,
             first: format!("{}: {}", first.object, first.problem),
@@ -61,29 +77,44 @@ pub(crate) async fn check_database(db: &Db, definition: &Definition) -> Result<(
     }
 }
 
-/// Hears the wake-ups that standby relays pass on.
-pub(crate) async fn hear_wakes(bus: Bus, service: &'static str, wake: Wake, tasks: Tasks) {
+/// Hears the wake-ups that standby relays of the cell pass on.
+pub(crate) async fn hear_wakes(
+    bus: Bus,
+    service: &'static str,
+    cell: CellName,
+    wake: Wake,
+    tasks: Tasks,
+) {
+    let own = relay::wake_of(&cell);
     let Ok(mut wakes) = bus.subscribe(relay::wake_subject(service)).await else {
         return;
     };
     loop {
         tokio::select! {
             () = tasks.stopping() => return,
-            heard = wakes.next() => if heard.is_some() { wake.wake() } else { return },
+            heard = wakes.next() => match heard {
+                Some(heard) if heard.payload == own => wake.wake(),
+                Some(_) => {}
+                None => return,
+            },
         }
     }
 }
 
-/// Keeps per-tenant state bounded and tells how much of the pool is in use.
+/// Keeps per-tenant state bounded and tells how much of each pool is in use.
 pub(crate) async fn keep_small(limits: Limits, db: Db, service: &'static str, tasks: Tasks) {
     while tasks.pause(Duration::from_secs(5)).await {
         limits.forget_quiet();
         USAGE.rank_when_due();
-        let (in_use, _) = db.pool().usage();
-        crate::telemetry::METRICS.pool_in_use.record(
-            u64::from(in_use),
-            &[opentelemetry::KeyValue::new("service", service)],
-        );
+        for cell in db.cells().all() {
+            let labels = [
+                KeyValue::new("service", service),
+                KeyValue::new("cell", cell.name.to_string()),
+            ];
+            METRICS
+                .pool_in_use
+                .record(u64::from(cell.pool.in_use()), &labels);
+        }
     }
 }
 

@@ -48,7 +48,8 @@ const BREATH: Duration = Duration::from_millis(50);
 const LONGEST_BREATH: Duration = Duration::from_secs(1);
 /// How often the wait of an event that fails is doubled: up to half a minute.
 const FAILING: i64 = 8;
-/// The same for one behind it, which has done nothing and ought to follow soon: up to three seconds.
+/// The same for one that has done nothing and ought to follow soon, behind it or while its database is away: up to three
+/// seconds.
 const PATIENT: i64 = 5;
 /// Why an event is set aside that has not failed itself.
 const BEHIND: &str = "an earlier event of its aggregate is set aside";
@@ -252,7 +253,10 @@ impl Consuming {
             match self.apply(tenant, &group).await {
                 Ok(turns) => return self.settle(group, &turns).await,
                 Err(failure) => {
-                    let is_short = is_away(&*failure) && begun.elapsed() < OUTAGE;
+                    // What is away is one cell, if there are several: the others' events must not wait for it.
+                    let is_short = is_away(&*failure)
+                        && begun.elapsed() < OUTAGE
+                        && !self.db.cells().are_many();
                     if !is_short || !self.tasks.pause(pause).await {
                         break failure;
                     }
@@ -399,13 +403,14 @@ impl Consuming {
         failure: &(dyn ServiceError + 'static),
     ) {
         let transient = is_transient(failure);
+        let doublings = if is_away(failure) { PATIENT } else { FAILING };
         for delivery in group {
             let event = &delivery.event;
             tracing::warn!(consumer = self.subscription.durable, event.id = %event.id, event.r#type = %event.type_name, event.delivered = deliveries(&delivery.message), error = %chain(failure), "an event could not be applied");
             if !transient && self.is_given_up(tenant, event).await {
                 self.set_aside(&delivery.message, &chain(failure)).await;
             } else {
-                self.wait(delivery, FAILING).await;
+                self.wait(delivery, doublings).await;
             }
         }
     }

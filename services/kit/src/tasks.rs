@@ -20,6 +20,19 @@ impl Tasks {
         Self::default()
     }
 
+    /// A group within this one: it stops with it, or before it with [`Tasks::end`].
+    pub(crate) fn child(&self) -> Self {
+        Self {
+            tracker: self.tracker.clone(),
+            stop: self.stop.child_token(),
+        }
+    }
+
+    /// Tells every task of this group to stop, without waiting for them.
+    pub(crate) fn end(&self) {
+        self.stop.cancel();
+    }
+
     /// Spawns a task of this group.
     #[expect(
         clippy::disallowed_methods,

@@ -61,6 +61,8 @@ pub struct Metrics {
     pub cache_reads: Counter<u64>,
     /// Connections in use, by service.
     pub pool_in_use: Gauge<u64>,
+    /// Whether a dedicated cell that there is does not serve its tenants, 1 or 0, by service and cell.
+    pub cell_away: Gauge<u64>,
 }
 
 /// The instruments, on the provider that [`start`] installed.
@@ -102,6 +104,7 @@ pub static METRICS: LazyLock<Metrics> = LazyLock::new(|| {
         dead_letters: meter.u64_counter("catalyst.consumer.dead_letters").build(),
         cache_reads: meter.u64_counter("catalyst.cache.reads").build(),
         pool_in_use: meter.u64_gauge("catalyst.pool.in_use").build(),
+        cell_away: meter.u64_gauge("catalyst.cell.away").build(),
     }
 });
 

@@ -13,8 +13,14 @@ use tokio::sync::oneshot;
 use crate::ctx::Ctx;
 use crate::ids::TenantId;
 
-/// What one tenant holds at most, in percent of the pool.
-const PART: u32 = 40;
+/// What one tenant holds at most of a pool.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Part {
+    /// So much as its plan says, of a pool that many share.
+    OfItsPlan,
+    /// All of a pool that is for few.
+    Whole,
+}
 /// The stride of weight 1.
 const STRIDE: u64 = 1 << 16;
 
@@ -24,6 +30,8 @@ pub(crate) struct Asker {
     /// None for the service's own work, which no part bounds.
     tenant: Option<TenantId>,
     weight: u32,
+    /// What it holds at most of a shared pool, in percent.
+    percent: u32,
 }
 
 impl Asker {
@@ -31,6 +39,7 @@ impl Asker {
     pub(crate) const SERVICE: Self = Self {
         tenant: None,
         weight: 16,
+        percent: 100,
     };
 
     /// The tenant of a call. What an event causes is the service's own work: a consumer has one transaction at a time,
@@ -42,6 +51,7 @@ impl Asker {
         Self {
             tenant: Some(ctx.tenant()),
             weight: ctx.plan().weight(),
+            percent: ctx.plan().percent(),
         }
     }
 }
@@ -50,6 +60,7 @@ impl Asker {
 #[derive(Clone, Debug)]
 pub(crate) struct Turns {
     size: u32,
+    part: Part,
     state: Arc<Mutex<State>>,
 }
 
@@ -67,7 +78,7 @@ struct Line {
     held: u32,
     /// Where its next turn stands in the order.
     place: u64,
-    waiting: VecDeque<(u32, oneshot::Sender<Turn>)>,
+    waiting: VecDeque<(Asker, oneshot::Sender<Turn>)>,
 }
 
 /// The right to one connection, until it is dropped.
@@ -78,7 +89,8 @@ pub(crate) struct Turn {
 }
 
 impl Turns {
-    pub(crate) fn new(size: u32) -> Self {
+    /// Turns for `size` connections, of which one tenant holds at most its part.
+    pub(crate) fn new(size: u32, part: Part) -> Self {
         let state = State {
             free: size,
             place: 0,
@@ -86,6 +98,7 @@ impl Turns {
         };
         Self {
             size,
+            part,
             state: Arc::new(Mutex::new(state)),
         }
     }
@@ -105,7 +118,7 @@ impl Turns {
                 place,
                 ..Line::default()
             });
-            line.waiting.push_back((asker.weight, sender));
+            line.waiting.push_back((asker, sender));
         }
         self.deal();
         match turn.await {
@@ -117,7 +130,7 @@ impl Turns {
     /// Gives every turn that is free to whoever is next.
     fn deal(&self) {
         loop {
-            let Some((tenant, sender)) = self.state().next(self.size) else {
+            let Some((tenant, sender)) = self.state().next(|asker| self.holds(asker)) else {
                 return;
             };
             let turn = Turn {
@@ -129,6 +142,14 @@ impl Turns {
         }
     }
 
+    /// What the asker may hold at most.
+    fn holds(&self, asker: Asker) -> u32 {
+        match self.part {
+            Part::OfItsPlan => (self.size * asker.percent / 100).max(1),
+            Part::Whole => self.size,
+        }
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -136,18 +157,22 @@ impl Turns {
 
 impl State {
     /// Takes a turn for the one who waits and is furthest back in the order.
-    fn next(&mut self, size: u32) -> Option<(Option<TenantId>, oneshot::Sender<Turn>)> {
+    fn next(
+        &mut self,
+        holds: impl Fn(Asker) -> u32,
+    ) -> Option<(Option<TenantId>, oneshot::Sender<Turn>)> {
         if self.free == 0 {
             return None;
         }
         loop {
             let candidates = self.lines.iter().filter(|(tenant, line)| {
-                !line.waiting.is_empty() && (tenant.is_none() || line.held < part(size))
+                let first = line.waiting.front();
+                first.is_some_and(|(asker, _)| tenant.is_none() || line.held < holds(*asker))
             });
             let (tenant, _) = candidates.min_by_key(|(tenant, line)| (line.place, **tenant))?;
             let tenant = *tenant;
             let line = self.lines.get_mut(&tenant)?;
-            let Some((weight, sender)) = line.waiting.pop_front() else {
+            let Some((asker, sender)) = line.waiting.pop_front() else {
                 continue;
             };
             if sender.is_closed() {
@@ -155,7 +180,7 @@ impl State {
                 continue;
             }
             self.place = self.place.max(line.place);
-            line.place = self.place + STRIDE / u64::from(weight.max(1));
+            line.place = self.place + STRIDE / u64::from(asker.weight.max(1));
             line.held += 1;
             self.free -= 1;
             return Some((tenant, sender));
@@ -178,11 +203,6 @@ impl State {
     }
 }
 
-/// What one tenant may hold of a pool of this size.
-fn part(size: u32) -> u32 {
-    (size * PART / 100).max(1)
-}
-
 impl Turn {
     pub(crate) fn tenant(&self) -> Option<TenantId> {
         self.tenant
@@ -203,11 +223,13 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
+    use crate::plan::Plan;
 
     fn asker(tenant: u128, weight: u32) -> Asker {
         Asker {
             tenant: Some(TenantId::new(Uuid::from_u128(tenant))),
             weight,
+            percent: 40,
         }
     }
 
@@ -217,7 +239,7 @@ mod tests {
 
     #[test]
     fn a_tenant_holds_its_part_and_the_rest_is_for_others() {
-        let turns = Turns::new(10);
+        let turns = Turns::new(10, Part::OfItsPlan);
         let held: Vec<_> = (0..4)
             .map(|_| has_turn(&turns, asker(1, 4)).unwrap())
             .collect();
@@ -233,16 +255,33 @@ mod tests {
     }
 
     #[test]
+    fn the_part_goes_by_the_plan_and_one_tenant_may_hold_all_of_a_pool_for_few() {
+        let most = |part: Part, percent: u32| {
+            let turns = Turns::new(10, part);
+            let own = Asker {
+                percent,
+                ..asker(1, 4)
+            };
+            let held: Vec<_> = std::iter::from_fn(|| has_turn(&turns, own)).collect();
+            held.len()
+        };
+        let of_plans = [Plan::Small, Plan::Standard, Plan::Large].map(Plan::percent);
+        let parts = of_plans.map(|percent| most(Part::OfItsPlan, percent));
+        assert_eq!(parts, [2, 4, 6]);
+        assert_eq!(most(Part::Whole, Plan::Small.percent()), 10);
+    }
+
+    #[test]
     fn what_an_event_causes_does_not_wait_behind_the_calls_of_its_tenant() {
         let event = Ctx::of_event(
             TenantId::PLATFORM,
             crate::ctx::Actor::Service("audit".to_owned()),
             crate::ctx::Clock::system(),
         );
-        let turns = Turns::new(5);
+        let turns = Turns::new(5, Part::OfItsPlan);
         let own = Asker {
             tenant: Some(TenantId::PLATFORM),
-            weight: 4,
+            ..asker(1, 4)
         };
         let calls: Vec<_> = (0..2).map(|_| has_turn(&turns, own).unwrap()).collect();
         assert!(has_turn(&turns, own).is_none());
@@ -252,7 +291,7 @@ mod tests {
 
     #[tokio::test]
     async fn whoever_waits_has_the_turn_that_comes_free_and_who_has_left_does_not() {
-        let turns = Turns::new(1);
+        let turns = Turns::new(1, Part::OfItsPlan);
         let first = turns.next(asker(1, 4)).await;
         let mut gone = Box::pin(turns.next(asker(2, 4)));
         assert!((&mut gone).now_or_never().is_none());
@@ -269,7 +308,7 @@ mod tests {
 
     #[test]
     fn a_crowd_of_one_tenant_does_not_hold_up_another() {
-        let turns = Turns::new(1);
+        let turns = Turns::new(1, Part::OfItsPlan);
         let held = has_turn(&turns, Asker::SERVICE).unwrap();
         let mut crowd: Vec<_> = (0..100)
             .map(|_| Box::pin(turns.next(asker(1, 4))))
@@ -296,7 +335,7 @@ mod tests {
                 let mut line = Line::default();
                 for _ in 0..total * 3 {
                     let (sender, receiver) = oneshot::channel();
-                    line.waiting.push_back((*weight, sender));
+                    line.waiting.push_back((asker(at, *weight), sender));
                     receivers.push(receiver);
                 }
                 state.lines.insert(asker(at, *weight).tenant, line);
@@ -304,7 +343,7 @@ mod tests {
             let mut turns: HashMap<Option<TenantId>, u32> = HashMap::new();
             for _ in 0..total * 2 {
                 state.free = 1;
-                let (tenant, _) = state.next(100).unwrap();
+                let (tenant, _) = state.next(|_| 100).unwrap();
                 *turns.entry(tenant).or_default() += 1;
                 state.give_back(tenant);
             }

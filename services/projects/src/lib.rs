@@ -100,6 +100,7 @@ pub const DEFINITION: Definition = Definition {
         },
     ],
     copies: &["consultant"],
+    in_cells: true,
 };
 
 /// What only this service is told.

@@ -15,7 +15,7 @@ use kit::subscriber::{Failure, Subscriber};
 use kit::{Ctx, TenantId, Tx};
 use prost::Message;
 use proto::tenants::v1::{
-    TenantCreated, TenantDirectoryEntry, TenantPlan, TenantPlanChanged, TenantResumed, TenantState,
+    TenantCreated, TenantDirectoryEntry, TenantPlaced, TenantPlanChanged, TenantResumed,
     TenantSuspended,
 };
 
@@ -73,14 +73,8 @@ impl Subscriber for Writer {
 fn newest(events: &[Event]) -> Result<Vec<TenantDirectoryEntry>, Distrust> {
     let mut newest: HashMap<String, TenantDirectoryEntry> = HashMap::new();
     for event in events {
-        let Some((state, plan)) = told(event)? else {
+        let Some(entry) = told(event)? else {
             continue;
-        };
-        let entry = TenantDirectoryEntry {
-            tenant_id: event.aggregate_id.to_string(),
-            state: state.into(),
-            version: event.version,
-            plan: plan.into(),
         };
         let known = newest.get(&entry.tenant_id);
         if known.is_none_or(|known| known.version < entry.version) {
@@ -90,23 +84,35 @@ fn newest(events: &[Event]) -> Result<Vec<TenantDirectoryEntry>, Distrust> {
     Ok(newest.into_values().collect())
 }
 
-/// State and plan that an event tells of; none for an event of a newer version of this service.
-fn told(event: &Event) -> Result<Option<(TenantState, TenantPlan)>, Distrust> {
-    if let Some(created) = event.decode::<TenantCreated>() {
-        let created = created?;
-        return Ok(Some((created.state(), created.plan())));
+/// The entry that an event leaves, none for an event of a newer version of this service. Every event tells all of it.
+fn told(event: &Event) -> Result<Option<TenantDirectoryEntry>, Distrust> {
+    let leaves = |state, plan, cell, placement_epoch| TenantDirectoryEntry {
+        tenant_id: event.aggregate_id.to_string(),
+        state,
+        version: event.version,
+        plan,
+        cell,
+        placement_epoch,
+    };
+    if let Some(it) = event.decode::<TenantCreated>() {
+        let it = it?;
+        return Ok(Some(leaves(it.state, it.plan, it.cell, it.placement_epoch)));
     }
-    if let Some(suspended) = event.decode::<TenantSuspended>() {
-        let suspended = suspended?;
-        return Ok(Some((suspended.state(), suspended.plan())));
+    if let Some(it) = event.decode::<TenantSuspended>() {
+        let it = it?;
+        return Ok(Some(leaves(it.state, it.plan, it.cell, it.placement_epoch)));
     }
-    if let Some(resumed) = event.decode::<TenantResumed>() {
-        let resumed = resumed?;
-        return Ok(Some((resumed.state(), resumed.plan())));
+    if let Some(it) = event.decode::<TenantResumed>() {
+        let it = it?;
+        return Ok(Some(leaves(it.state, it.plan, it.cell, it.placement_epoch)));
     }
-    if let Some(changed) = event.decode::<TenantPlanChanged>() {
-        let changed = changed?;
-        return Ok(Some((changed.state(), changed.plan())));
+    if let Some(it) = event.decode::<TenantPlanChanged>() {
+        let it = it?;
+        return Ok(Some(leaves(it.state, it.plan, it.cell, it.placement_epoch)));
+    }
+    if let Some(it) = event.decode::<TenantPlaced>() {
+        let it = it?;
+        return Ok(Some(leaves(it.state, it.plan, it.cell, it.placement_epoch)));
     }
     Ok(None)
 }
@@ -158,6 +164,7 @@ fn unavailable(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> k
 mod tests {
     use kit::ctx::Actor;
     use prost::Name;
+    use proto::tenants::v1::{TenantPlan, TenantState};
     use time::OffsetDateTime;
     use uuid::Uuid;
 

@@ -4,7 +4,7 @@ use kit::error::{ServiceError, Verdict, constraint};
 use proto::common::v1::ErrorReason;
 use tonic::Code;
 
-use crate::tenant::FirmId;
+use crate::tenant::{FirmId, Settled};
 
 /// The one error type of this service.
 #[derive(Debug, thiserror::Error)]
@@ -13,6 +13,10 @@ pub(crate) enum Error {
     NotFound(FirmId),
     #[error("another tenant has this slug")]
     SlugTaken,
+    #[error(
+        "the tenant has been active and may have rows in its cell: a live tenant is not placed anew"
+    )]
+    WasActive,
     #[error(transparent)]
     Kit(#[from] kit::Error),
 }
@@ -26,6 +30,12 @@ impl From<sqlx::Error> for Error {
     }
 }
 
+impl From<Settled> for Error {
+    fn from(Settled: Settled) -> Self {
+        Self::WasActive
+    }
+}
+
 impl ServiceError for Error {
     fn verdict(&self) -> Verdict {
         match self {
@@ -33,6 +43,11 @@ impl ServiceError for Error {
             Self::SlugTaken => Verdict::new(
                 Code::AlreadyExists,
                 ErrorReason::SlugTaken,
+                self.to_string(),
+            ),
+            Self::WasActive => Verdict::new(
+                Code::FailedPrecondition,
+                ErrorReason::TenantWasActive,
                 self.to_string(),
             ),
             Self::Kit(error) => error.verdict(),

@@ -1,6 +1,7 @@
 //! From the model to published events.
 
 use kit::Ctx;
+use kit::cells::CellName;
 use kit::events::Emitted;
 use kit::plan::Plan;
 use proto::tenants::v1 as pb;
@@ -16,6 +17,8 @@ pub(crate) fn created(ctx: &Ctx, tenant: &Tenant) -> Emitted {
         currency_code: tenant.profile.currency.as_str().to_owned(),
         state: state(tenant).into(),
         plan: plan(tenant.plan).into(),
+        cell: tenant.placement.cell.to_string(),
+        placement_epoch: tenant.placement.epoch,
     };
     Emitted::new(ctx, tenant.id.uuid(), tenant.version, &event)
 }
@@ -26,6 +29,8 @@ pub(crate) fn suspended(ctx: &Ctx, tenant: &Tenant, reason: &str) -> Emitted {
         reason: reason.to_owned(),
         state: state(tenant).into(),
         plan: plan(tenant.plan).into(),
+        cell: tenant.placement.cell.to_string(),
+        placement_epoch: tenant.placement.epoch,
     };
     Emitted::new(ctx, tenant.id.uuid(), tenant.version, &event)
 }
@@ -35,6 +40,8 @@ pub(crate) fn resumed(ctx: &Ctx, tenant: &Tenant) -> Emitted {
         tenant_id: tenant.id.to_string(),
         state: state(tenant).into(),
         plan: plan(tenant.plan).into(),
+        cell: tenant.placement.cell.to_string(),
+        placement_epoch: tenant.placement.epoch,
     };
     Emitted::new(ctx, tenant.id.uuid(), tenant.version, &event)
 }
@@ -44,7 +51,21 @@ pub(crate) fn plan_changed(ctx: &Ctx, tenant: &Tenant, previous: Plan) -> Emitte
         tenant_id: tenant.id.to_string(),
         state: state(tenant).into(),
         plan: plan(tenant.plan).into(),
+        cell: tenant.placement.cell.to_string(),
+        placement_epoch: tenant.placement.epoch,
         previous_plan: plan(previous).into(),
+    };
+    Emitted::new(ctx, tenant.id.uuid(), tenant.version, &event)
+}
+
+pub(crate) fn placed(ctx: &Ctx, tenant: &Tenant, previous: &CellName) -> Emitted {
+    let event = pb::TenantPlaced {
+        tenant_id: tenant.id.to_string(),
+        cell: tenant.placement.cell.to_string(),
+        placement_epoch: tenant.placement.epoch,
+        previous_cell: previous.to_string(),
+        state: state(tenant).into(),
+        plan: plan(tenant.plan).into(),
     };
     Emitted::new(ctx, tenant.id.uuid(), tenant.version, &event)
 }

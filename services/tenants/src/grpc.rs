@@ -1,5 +1,6 @@
 //! The wire: authorize, convert, call, convert back.
 
+use kit::cells::CellName;
 use kit::change;
 use kit::fields::{Fields, timestamp};
 use kit::kit::Kit;
@@ -10,8 +11,8 @@ use proto::tenants::v1 as pb;
 use proto::tenants::v1::tenant_service_server::TenantService;
 use tonic::{Request, Response, Status};
 
-use crate::operations::{self, PlanChange, Suspension};
-use crate::tenant::{self, FirmId, Profile, Tenant};
+use crate::operations::{self, Placing, PlanChange, Suspension};
+use crate::tenant::{self, Admission, FirmId, Profile, Tenant};
 use crate::{events, permissions};
 
 /// Serves the control plane.
@@ -27,11 +28,9 @@ impl TenantService for Service {
         request: Request<pb::CreateTenantRequest>,
     ) -> Result<Response<pb::CreateTenantResponse>, Status> {
         let ctx = self.kit.authorize(&request, &permissions::CREATE).await?;
-        let (repeat, profile, plan) = self
-            .kit
-            .answer(&ctx, read_create(request.get_ref()))
-            .await?;
-        let created = operations::create_tenant(&ctx, &self.kit.db, &repeat, profile, plan).await;
+        let read = read_create(&self.kit, request.get_ref());
+        let (repeat, admission) = self.kit.answer(&ctx, read).await?;
+        let created = operations::create_tenant(&ctx, &self.kit.db, &repeat, admission).await;
         let tenant = self.kit.answer(&ctx, created).await?;
         Ok(Response::new(pb::CreateTenantResponse {
             tenant: Some(tenant.into()),
@@ -130,6 +129,20 @@ impl TenantService for Service {
             tenant: Some(tenant.into()),
         }))
     }
+
+    async fn place_tenant(
+        &self,
+        request: Request<pb::PlaceTenantRequest>,
+    ) -> Result<Response<pb::PlaceTenantResponse>, Status> {
+        let ctx = self.kit.authorize(&request, &permissions::PLACE).await?;
+        let read = read_place(&self.kit, request.get_ref());
+        let (repeat, placing) = self.kit.answer(&ctx, read).await?;
+        let placed = operations::place_tenant(&ctx, &self.kit.db, &repeat, placing).await;
+        let tenant = self.kit.answer(&ctx, placed).await?;
+        Ok(Response::new(pb::PlaceTenantResponse {
+            tenant: Some(tenant.into()),
+        }))
+    }
 }
 
 fn read_id(text: &str) -> Result<FirmId, kit::Error> {
@@ -150,7 +163,10 @@ fn read_state(state: i32) -> Result<Option<bool>, kit::Error> {
     }
 }
 
-fn read_create(request: &pb::CreateTenantRequest) -> Result<(Repeat, Profile, Plan), kit::Error> {
+fn read_create(
+    kit: &Kit,
+    request: &pb::CreateTenantRequest,
+) -> Result<(Repeat, Admission), kit::Error> {
     let repeat = Repeat::of(&request.request_id, request)?;
     let mut fields = Fields::new();
     let tenant = request.tenant.clone().unwrap_or_default();
@@ -162,6 +178,14 @@ fn read_create(request: &pb::CreateTenantRequest) -> Result<(Repeat, Profile, Pl
         0 => Some(Plan::default()),
         plan => read_plan(&mut fields, "tenant.plan", plan),
     };
+    let cell = match tenant.cell.as_str() {
+        "" => Some(CellName::SHARED),
+        cell => read_cell(kit, &mut fields, "tenant.cell", cell)?,
+    };
+    let active = match tenant.state() {
+        pb::TenantState::Unspecified | pb::TenantState::Active => true,
+        pb::TenantState::Suspended => false,
+    };
     let profile = slug.zip(display_name).zip(time_zone.zip(currency)).map(
         |((slug, display_name), (time_zone, currency))| Profile {
             slug,
@@ -170,8 +194,48 @@ fn read_create(request: &pb::CreateTenantRequest) -> Result<(Repeat, Profile, Pl
             currency,
         },
     );
-    let (profile, plan) = fields.finish(profile.zip(plan))?;
-    Ok((repeat, profile, plan))
+    let admission = profile
+        .zip(plan)
+        .zip(cell)
+        .map(|((profile, plan), cell)| Admission {
+            profile,
+            plan,
+            cell,
+            active,
+        });
+    Ok((repeat, fields.finish(admission)?))
+}
+
+/// A cell that this deployment has. The names are read anew, so that one that was just added can be used.
+fn read_cell(
+    kit: &Kit,
+    fields: &mut Fields,
+    field: &'static str,
+    text: &str,
+) -> Result<Option<CellName>, kit::Error> {
+    let dedicated = kit.database.dedicated_names();
+    let dedicated = dedicated.map_err(kit::Error::internal)?;
+    let cell = CellName::parse(text).filter(|cell| cell.is_shared() || dedicated.contains(cell));
+    if cell.is_none() {
+        fields.reject(
+            field,
+            "must be `shared` or the name of a dedicated cell of this deployment",
+        );
+    }
+    Ok(cell)
+}
+
+fn read_place(
+    kit: &Kit,
+    request: &pb::PlaceTenantRequest,
+) -> Result<(Repeat, Placing), kit::Error> {
+    let repeat = Repeat::of(&request.request_id, request)?;
+    let mut fields = Fields::new();
+    let id = fields.id("tenant_id", &request.tenant_id);
+    let cell = read_cell(kit, &mut fields, "cell", &request.cell)?;
+    let etag = fields.etag(&request.etag);
+    let placing = id.zip(cell).map(|(id, cell)| Placing { id, etag, cell });
+    Ok((repeat, fields.finish(placing)?))
 }
 
 fn read_plan(fields: &mut Fields, field: &'static str, plan: i32) -> Option<Plan> {
@@ -261,6 +325,7 @@ impl From<Tenant> for pb::Tenant {
             currency_code: tenant.profile.currency.as_str().to_owned(),
             state: state.into(),
             plan: plan.into(),
+            cell: tenant.placement.cell.to_string(),
             etag: change::etag(tenant.version),
             create_time: Some(timestamp(tenant.created_at)),
             update_time: Some(timestamp(tenant.updated_at)),

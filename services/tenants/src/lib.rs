@@ -4,9 +4,9 @@
 //! belong to the platform, and their events are the platform's too: `catalyst.<platform>.tenants.tenant_created`,
 //! with the firm as the aggregate. Nothing here is under a firm's own id, and no firm hears of another.
 //!
-//! Emits `TenantCreated`, `TenantSuspended`, `TenantResumed` and `TenantPlanChanged`, and hears all four itself: its
-//! subscriber writes the tenant directory, from which every service learns whom to refuse and how much to let each
-//! tenant do. What that lacks is written from the rows.
+//! Emits `TenantCreated`, `TenantSuspended`, `TenantResumed`, `TenantPlanChanged` and `TenantPlaced`, and hears all five
+//! itself: its subscriber writes the tenant directory, from which every service learns whom to refuse, how much to let
+//! each tenant do, and which cell its rows are in. What that lacks is written from the rows.
 
 mod directory;
 mod error;
@@ -27,7 +27,7 @@ use kit::kit::Kit;
 use kit::subscriber::{Subscriber, Subscription};
 use proto::tenants::v1::tenant_service_server::TenantServiceServer;
 
-pub use crate::store::firms;
+pub use crate::store::{Firm, firms};
 
 /// The durable that feeds the tenant directory.
 const DURABLE: &str = "tenants";
@@ -39,6 +39,11 @@ pub const DEFINITION: Definition = Definition {
     migrations: &[
         (100, "tenant", include_str!("../migrations/0100_tenant.sql")),
         (101, "plan", include_str!("../migrations/0101_plan.sql")),
+        (
+            102,
+            "placement",
+            include_str!("../migrations/0102_placement.sql"),
+        ),
     ],
     grpc_services: &["catalyst.tenants.v1.TenantService"],
     permissions: permissions::TABLE,
@@ -50,6 +55,7 @@ pub const DEFINITION: Definition = Definition {
             "catalyst.tenants.v1.TenantSuspended",
             "catalyst.tenants.v1.TenantResumed",
             "catalyst.tenants.v1.TenantPlanChanged",
+            "catalyst.tenants.v1.TenantPlaced",
         ],
     }],
     exempt_roles: &[],
@@ -59,6 +65,7 @@ pub const DEFINITION: Definition = Definition {
         version: "version",
     }],
     copies: &[],
+    in_cells: false,
 };
 
 /// Wires the service.

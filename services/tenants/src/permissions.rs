@@ -15,6 +15,9 @@ pub const RESUME: Permission = Permission::operator("tenants.resume_tenant");
 /// Give a firm another share of the deployment.
 pub const CHANGE_PLAN: Permission = Permission::operator("tenants.change_tenant_plan");
 
+/// Say in which cell a firm's rows are to be.
+pub const PLACE: Permission = Permission::operator("tenants.place_tenant");
+
 /// The permission of each RPC.
 pub const TABLE: &[Rpc] = &[
     Rpc::new("catalyst.tenants.v1.TenantService/CreateTenant", CREATE),
@@ -26,4 +29,5 @@ pub const TABLE: &[Rpc] = &[
         "catalyst.tenants.v1.TenantService/ChangeTenantPlan",
         CHANGE_PLAN,
     ),
+    Rpc::new("catalyst.tenants.v1.TenantService/PlaceTenant", PLACE),
 ];

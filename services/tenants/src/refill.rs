@@ -55,5 +55,7 @@ fn entry(tenant: &Tenant) -> TenantDirectoryEntry {
         state: events::state(tenant).into(),
         version: tenant.version,
         plan: events::plan(tenant.plan).into(),
+        cell: tenant.placement.cell.to_string(),
+        placement_epoch: tenant.placement.epoch,
     }
 }

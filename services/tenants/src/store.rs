@@ -1,5 +1,6 @@
 //! Rows of tenants. Every statement names the tenant that owns them, the platform; decides nothing.
 
+use kit::cells::CellName;
 use kit::money::Currency;
 use kit::plan::Plan;
 use kit::{TenantId, Tx};
@@ -8,7 +9,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::error::Error;
-use crate::tenant::{FirmId, Profile, Tenant};
+use crate::tenant::{FirmId, Placement, Profile, Tenant};
 
 #[derive(FromRow)]
 struct Row {
@@ -21,6 +22,10 @@ struct Row {
     active: bool,
     #[sqlx(try_from = "String")]
     plan: Plan,
+    #[sqlx(try_from = "String")]
+    cell: CellName,
+    placement_epoch: i64,
+    admitted: bool,
     version: i64,
     created_at: OffsetDateTime,
     updated_at: OffsetDateTime,
@@ -38,6 +43,11 @@ impl From<Row> for Tenant {
             },
             active: row.active,
             plan: row.plan,
+            placement: Placement {
+                cell: row.cell,
+                epoch: row.placement_epoch,
+                settled: row.admitted,
+            },
             version: row.version,
             created_at: row.created_at,
             updated_at: row.updated_at,
@@ -49,9 +59,9 @@ impl From<Row> for Tenant {
 pub(crate) async fn insert(tx: &mut Tx, tenant: &Tenant) -> Result<(), Error> {
     sqlx::query(
         "insert into tenants.tenant \
-             (tenant_id, id, slug, display_name, time_zone, currency_code, active, plan, version, \
-              created_at, updated_at) \
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+             (tenant_id, id, slug, display_name, time_zone, currency_code, active, plan, cell, \
+              placement_epoch, admitted, version, created_at, updated_at) \
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
     )
     .bind(tx.tenant().uuid())
     .bind(tenant.id)
@@ -61,6 +71,9 @@ pub(crate) async fn insert(tx: &mut Tx, tenant: &Tenant) -> Result<(), Error> {
     .bind(tenant.profile.currency.as_str())
     .bind(tenant.active)
     .bind(tenant.plan.name())
+    .bind(tenant.placement.cell.as_str())
+    .bind(tenant.placement.epoch)
+    .bind(tenant.placement.settled)
     .bind(tenant.version)
     .bind(tenant.created_at)
     .bind(tenant.updated_at)
@@ -72,7 +85,8 @@ pub(crate) async fn insert(tx: &mut Tx, tenant: &Tenant) -> Result<(), Error> {
 #[tracing::instrument(name = "db.tenant.get", skip_all, fields(firm.id = %id))]
 pub(crate) async fn get(tx: &mut Tx, id: FirmId) -> Result<Option<Tenant>, Error> {
     let row: Option<Row> = sqlx::query_as(
-        "select id, slug, display_name, time_zone, currency_code, active, plan, version, created_at, updated_at \
+        "select id, slug, display_name, time_zone, currency_code, active, plan, cell, \
+                placement_epoch, admitted, version, created_at, updated_at \
          from tenants.tenant where tenant_id = $1 and id = $2",
     )
     .bind(tx.tenant().uuid())
@@ -86,7 +100,8 @@ pub(crate) async fn get(tx: &mut Tx, id: FirmId) -> Result<Option<Tenant>, Error
 #[tracing::instrument(name = "db.tenant.lock", skip_all, fields(firm.id = %id))]
 pub(crate) async fn lock(tx: &mut Tx, id: FirmId) -> Result<Tenant, Error> {
     let row: Option<Row> = sqlx::query_as(
-        "select id, slug, display_name, time_zone, currency_code, active, plan, version, created_at, updated_at \
+        "select id, slug, display_name, time_zone, currency_code, active, plan, cell, \
+                placement_epoch, admitted, version, created_at, updated_at \
          from tenants.tenant where tenant_id = $1 and id = $2 for update",
     )
     .bind(tx.tenant().uuid())
@@ -107,14 +122,16 @@ pub(crate) async fn list(
     // An optional filter is a statement of its own, so that each has its index.
     let query = match active {
         None => sqlx::query_as(
-            "select id, slug, display_name, time_zone, currency_code, active, plan, version, created_at, updated_at \
+            "select id, slug, display_name, time_zone, currency_code, active, plan, cell, \
+                placement_epoch, admitted, version, created_at, updated_at \
              from tenants.tenant where tenant_id = $1 and id > $2 order by id limit $3",
         )
         .bind(tx.tenant().uuid())
         .bind(after)
         .bind(limit),
         Some(active) => sqlx::query_as(
-            "select id, slug, display_name, time_zone, currency_code, active, plan, version, created_at, updated_at \
+            "select id, slug, display_name, time_zone, currency_code, active, plan, cell, \
+                placement_epoch, admitted, version, created_at, updated_at \
              from tenants.tenant where tenant_id = $1 and id > $2 and active = $4 order by id limit $3",
         )
         .bind(tx.tenant().uuid())
@@ -126,22 +143,39 @@ pub(crate) async fn list(
     Ok(rows.into_iter().map(Tenant::from).collect())
 }
 
-/// Every firm with its slug, for whoever acts as the platform: hundreds, so all at once.
-pub async fn firms(tx: &mut Tx) -> Result<Vec<(TenantId, String)>, kit::Error> {
-    let rows: Vec<(Uuid, String)> =
-        sqlx::query_as("select id, slug from tenants.tenant where tenant_id = $1 order by id")
-            .bind(tx.tenant().uuid())
-            .fetch_all(&mut **tx)
-            .await?;
-    let firms = rows.into_iter();
-    Ok(firms.map(|(id, slug)| (TenantId::new(id), slug)).collect())
+/// What a command must know of a firm.
+#[derive(Clone, Debug)]
+pub struct Firm {
+    /// Whose rows.
+    pub id: TenantId,
+    /// Its short name.
+    pub slug: String,
+    /// Where its rows are.
+    pub cell: CellName,
 }
 
-/// Writes what verbs may change: state and plan.
+/// Every firm, for whoever acts as the platform: hundreds, so all at once.
+pub async fn firms(tx: &mut Tx) -> Result<Vec<Firm>, kit::Error> {
+    let rows: Vec<(Uuid, String, String)> = sqlx::query_as(
+        "select id, slug, cell from tenants.tenant where tenant_id = $1 order by id",
+    )
+    .bind(tx.tenant().uuid())
+    .fetch_all(&mut **tx)
+    .await?;
+    let firms = rows.into_iter().map(|(id, slug, cell)| {
+        let cell = CellName::try_from(cell).map_err(kit::Error::internal)?;
+        let id = TenantId::new(id);
+        Ok(Firm { id, slug, cell })
+    });
+    firms.collect()
+}
+
+/// Writes what verbs may change: state, plan and placement.
 #[tracing::instrument(name = "db.tenant.update", skip_all, fields(firm.id = %tenant.id))]
 pub(crate) async fn update(tx: &mut Tx, tenant: &Tenant) -> Result<(), Error> {
     sqlx::query(
-        "update tenants.tenant set active = $3, plan = $4, version = $5, updated_at = $6 \
+        "update tenants.tenant set active = $3, plan = $4, version = $5, updated_at = $6, cell = $7, \
+                placement_epoch = $8, admitted = $9 \
          where tenant_id = $1 and id = $2",
     )
     .bind(tx.tenant().uuid())
@@ -150,6 +184,9 @@ pub(crate) async fn update(tx: &mut Tx, tenant: &Tenant) -> Result<(), Error> {
     .bind(tenant.plan.name())
     .bind(tenant.version)
     .bind(tenant.updated_at)
+    .bind(tenant.placement.cell.as_str())
+    .bind(tenant.placement.epoch)
+    .bind(tenant.placement.settled)
     .execute(&mut **tx)
     .await?;
     Ok(())

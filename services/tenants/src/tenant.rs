@@ -1,6 +1,7 @@
 //! The model: a firm that uses the deployment, and the rules of its states. Pure.
 
 use jiff::tz::TimeZone;
+use kit::cells::CellName;
 use kit::ids::{Id, Kind};
 use kit::money::Currency;
 use kit::plan::Plan;
@@ -31,6 +32,45 @@ pub struct Profile {
     pub currency: Currency,
 }
 
+/// Where the rows of a firm are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Placement {
+    /// The cell.
+    pub cell: CellName,
+    /// Rises by one each time that the firm is placed anew.
+    pub epoch: i64,
+    /// Whether the firm has ever been active, and may have rows.
+    pub settled: bool,
+}
+
+impl Default for Placement {
+    /// Of a firm from before there were cells.
+    fn default() -> Self {
+        Self {
+            cell: CellName::SHARED,
+            epoch: 1,
+            settled: true,
+        }
+    }
+}
+
+/// What an operator asks for a new firm.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Admission {
+    /// Who it is.
+    pub profile: Profile,
+    /// How much of the deployment it may use.
+    pub plan: Plan,
+    /// Where its rows are to be.
+    pub cell: CellName,
+    /// Whether it is let in at once.
+    pub active: bool,
+}
+
+/// A firm that has been active is not placed anew: it may have rows where it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settled;
+
 /// A firm that uses the deployment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tenant {
@@ -43,6 +83,9 @@ pub struct Tenant {
     /// How much of the deployment it may use.
     #[serde(default)]
     pub plan: Plan,
+    /// Where its rows are.
+    #[serde(default)]
+    pub placement: Placement,
     /// Rises by one with each change.
     pub version: i64,
     /// When it was admitted.
@@ -52,13 +95,24 @@ pub struct Tenant {
 }
 
 impl Tenant {
-    /// A new, active tenant at version 1.
-    pub fn new(id: FirmId, profile: Profile, plan: Plan, now: OffsetDateTime) -> Self {
+    /// A new tenant at version 1.
+    pub fn new(id: FirmId, new: Admission, now: OffsetDateTime) -> Self {
+        let Admission {
+            profile,
+            plan,
+            cell,
+            active,
+        } = new;
         Self {
             id,
             profile,
-            active: true,
+            active,
             plan,
+            placement: Placement {
+                cell,
+                epoch: 1,
+                settled: active,
+            },
             version: 1,
             created_at: now,
             updated_at: now,
@@ -85,11 +139,30 @@ impl Tenant {
         Some(previous)
     }
 
+    /// Gives a firm that was never let in to another cell; the cell until now, none if it was in this one already.
+    pub fn place(
+        &mut self,
+        cell: CellName,
+        now: OffsetDateTime,
+    ) -> Result<Option<CellName>, Settled> {
+        if self.placement.cell == cell {
+            return Ok(None);
+        }
+        if self.placement.settled {
+            return Err(Settled);
+        }
+        let previous = std::mem::replace(&mut self.placement.cell, cell);
+        self.placement.epoch += 1;
+        self.touch(now);
+        Ok(Some(previous))
+    }
+
     fn turn(&mut self, active: bool, now: OffsetDateTime) -> bool {
         if self.active == active {
             return false;
         }
         self.active = active;
+        self.placement.settled |= active;
         self.touch(now);
         true
     }
@@ -130,12 +203,14 @@ mod tests {
             time_zone: "Europe/Vienna".to_owned(),
             currency: Currency::parse("EUR").unwrap(),
         };
-        Tenant::new(
-            FirmId::new(uuid::Uuid::from_u128(1)),
+        let new = Admission {
             profile,
-            Plan::default(),
-            OffsetDateTime::UNIX_EPOCH,
-        )
+            plan: Plan::default(),
+            cell: CellName::SHARED,
+            active: true,
+        };
+        let id = FirmId::new(uuid::Uuid::from_u128(1));
+        Tenant::new(id, new, OffsetDateTime::UNIX_EPOCH)
     }
 
     #[test]
@@ -185,6 +260,24 @@ mod tests {
         assert_eq!(tenant.change_plan(Plan::Large, later), Some(Plan::Standard));
         assert_eq!((tenant.version, tenant.updated_at), (2, later));
         assert!(tenant.active);
+    }
+
+    #[test]
+    fn a_firm_is_placed_until_it_is_active_for_the_first_time() {
+        let big = CellName::parse("big").unwrap();
+        let mut tenant = acme();
+        let later = OffsetDateTime::UNIX_EPOCH + time::Duration::HOUR;
+        assert_eq!(tenant.place(big.clone(), later), Err(Settled));
+        assert_eq!(tenant.place(CellName::SHARED, later), Ok(None));
+        assert_eq!(tenant, acme());
+
+        tenant.active = false;
+        tenant.placement.settled = false;
+        assert_eq!(tenant.place(big.clone(), later), Ok(Some(CellName::SHARED)));
+        assert_eq!((tenant.version, tenant.placement.epoch), (2, 2));
+        assert!(tenant.resume(later) && tenant.suspend(later));
+        assert_eq!(tenant.place(CellName::SHARED, later), Err(Settled));
+        assert_eq!(tenant.placement.cell, big);
     }
 
     proptest! {

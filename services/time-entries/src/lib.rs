@@ -72,6 +72,7 @@ pub const DEFINITION: Definition = Definition {
         version: "version",
     }],
     copies: &["project", "consultant"],
+    in_cells: true,
 };
 
 /// Where the owners of what an entry names are asked.

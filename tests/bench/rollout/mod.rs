@@ -59,6 +59,7 @@ pub(crate) async fn run(options: &Options, say: &(dyn Fn(&str) + Sync)) -> anyho
         postgres: options.postgres.clone(),
         nats: NatsChoice::Auto,
         durable: true,
+        cells: Vec::new(),
     };
     let deployment = Deployment::start(stack, say).await?;
     let outcome = restart_all(&deployment, options, say).await;

@@ -41,7 +41,12 @@ impl OwnDatabase {
         };
         // Roles are the server's: two who set up the same ones at a time are refused, and try again.
         let migrate = async || {
-            let migrated = catalyst::deployment::migrate_database(&copy.admin_url, &settings).await;
+            let migrated = catalyst::deployment::migrate_database(
+                &copy.admin_url,
+                &settings,
+                &std::collections::BTreeMap::new(),
+            )
+            .await;
             migrated.ok()
         };
         let migrated = harness::within(Duration::from_secs(30), migrate).await;

@@ -145,6 +145,8 @@ impl Keys {
             "issuer.json".to_owned(),
             "page-token.key".to_owned(),
             "database-admin-url".to_owned(),
+            "cells/north".to_owned(),
+            "cells-admin/north".to_owned(),
             "alert-webhook.secret".to_owned(),
             "audit/checkpoint.pem".to_owned(),
             "nats/credentials/audit-checkpoint.creds".to_owned(),

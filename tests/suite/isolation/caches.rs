@@ -17,8 +17,13 @@ const REMEMBERED: &[(&str, &str, &str)] = &[
     ),
     (
         "kit/src/directory.rs",
-        "states and plans of tenants",
-        "keyed by tenant; says active or suspended, a plan, and no more",
+        "states, plans and cells of tenants",
+        "keyed by tenant; says active or suspended, a plan, the name of a cell, and no more",
+    ),
+    (
+        "kit/src/cells.rs",
+        "the dedicated cells",
+        "keyed by the cell's name; which one is a tenant's is the directory's word",
     ),
     (
         "kit/src/security.rs",

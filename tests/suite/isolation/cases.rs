@@ -85,6 +85,12 @@ pub(super) const CASES: &[Case] = &[
         &[],
     ),
     case(
+        "catalyst.tenants.v1.TenantService/PlaceTenant",
+        Operator,
+        r#"{"tenantId": "$spare", "cell": "shared"}"#,
+        &[],
+    ),
+    case(
         "catalyst.consultants.v1.ConsultantService/CreateConsultant",
         Admin,
         r#"{"consultant": {"code": "$new", "displayName": "Kim", "weeklyCapacityMinutes": 2400}}"#,

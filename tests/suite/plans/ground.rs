@@ -78,6 +78,7 @@ impl Ground {
             postgres: harness::postgres_choice().expect("a choice"),
             nats: NatsChoice::Auto,
             durable: false,
+            cells: Vec::new(),
         };
         let deployment = Deployment::start(options, &|_| {}).await;
         let mut deployment = deployment.expect("the servers start");

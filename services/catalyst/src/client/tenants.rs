@@ -14,25 +14,7 @@ use super::{ClientOptions, credentials, pages};
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Admit a firm.
-    Create {
-        /// Its short name: 3 to 63 lowercase letters, digits and inner hyphens.
-        #[arg(long)]
-        slug: String,
-        /// Its name.
-        #[arg(long)]
-        name: String,
-        /// IANA time zone of its home office.
-        #[arg(long, value_name = "ZONE", default_value = "UTC")]
-        time_zone: String,
-        /// ISO 4217 code of the currency of its books.
-        #[arg(long, value_name = "CODE", default_value = "EUR")]
-        currency: String,
-        /// How much of the deployment it may use.
-        #[arg(long, default_value = "standard")]
-        plan: Plan,
-        #[command(flatten)]
-        repeatable: Repeatable,
-    },
+    Create(Create),
     /// Show one.
     Get {
         /// Slug or id.
@@ -80,8 +62,70 @@ pub(crate) enum Command {
         #[command(flatten)]
         current: Current,
     },
+    /// Say in which cell the rows of a new firm are to be, before it is let in for the first time.
+    Place {
+        /// Slug or id.
+        #[arg(value_name = "TENANT")]
+        firm: String,
+        /// `shared`, or a dedicated cell of the deployment.
+        cell: String,
+        #[command(flatten)]
+        current: Current,
+    },
     /// Credentials with which a firm hears its own events on NATS.
     Credentials(credentials::CredentialsOptions),
+}
+
+/// A firm to admit.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Create {
+    /// Its short name: 3 to 63 lowercase letters, digits and inner hyphens.
+    #[arg(long)]
+    slug: String,
+    /// Its name.
+    #[arg(long)]
+    name: String,
+    /// IANA time zone of its home office.
+    #[arg(long, value_name = "ZONE", default_value = "UTC")]
+    time_zone: String,
+    /// ISO 4217 code of the currency of its books.
+    #[arg(long, value_name = "CODE", default_value = "EUR")]
+    currency: String,
+    /// How much of the deployment it may use.
+    #[arg(long, default_value = "standard")]
+    plan: Plan,
+    /// The cell that its rows are to be in.
+    #[arg(long, default_value = "shared")]
+    cell: String,
+    /// Do not let it in yet: it can still be placed, until it is resumed.
+    #[arg(long)]
+    suspended: bool,
+    #[command(flatten)]
+    repeatable: Repeatable,
+}
+
+impl Create {
+    fn request(self) -> pb::CreateTenantRequest {
+        let state = if self.suspended {
+            pb::TenantState::Suspended
+        } else {
+            pb::TenantState::Active
+        };
+        let tenant = pb::Tenant {
+            slug: self.slug,
+            display_name: self.name,
+            time_zone: self.time_zone,
+            currency_code: self.currency,
+            plan: pb::TenantPlan::from(self.plan).into(),
+            cell: self.cell,
+            state: state.into(),
+            ..Default::default()
+        };
+        pb::CreateTenantRequest {
+            tenant: Some(tenant),
+            request_id: self.repeatable.id(),
+        }
+    }
 }
 
 /// A state of tenants.
@@ -132,6 +176,7 @@ impl Shown for pb::Tenant {
         "currency",
         "state",
         "plan",
+        "cell",
         "created",
     ];
 
@@ -144,6 +189,7 @@ impl Shown for pb::Tenant {
             self.currency_code.clone(),
             word(self.state().as_str_name(), "TENANT_STATE_"),
             word(self.plan().as_str_name(), "TENANT_PLAN_"),
+            self.cell.clone(),
             shown(self.create_time.as_ref()),
         ]
     }
@@ -154,27 +200,8 @@ impl Command {
     pub(crate) async fn run(self, client: &ClientOptions, out: &Output) -> anyhow::Result<()> {
         let service = async || anyhow::Ok(client.as_operator().await?.tenants());
         let tenant = match self {
-            Self::Create {
-                slug,
-                name,
-                time_zone,
-                currency,
-                plan,
-                repeatable,
-            } => {
-                let tenant = pb::Tenant {
-                    slug,
-                    display_name: name,
-                    time_zone,
-                    currency_code: currency,
-                    plan: pb::TenantPlan::from(plan).into(),
-                    ..Default::default()
-                };
-                let request = pb::CreateTenantRequest {
-                    tenant: Some(tenant),
-                    request_id: repeatable.id(),
-                };
-                answer(service().await?.create_tenant(request).await)?.tenant
+            Self::Create(new) => {
+                answer(service().await?.create_tenant(new.request()).await)?.tenant
             }
             Self::Get { firm } => {
                 let tenant_id = client.find_tenant(&firm).await?.to_string();
@@ -241,6 +268,20 @@ impl Command {
                     etag: current.etag,
                 };
                 answer(service().await?.change_tenant_plan(request).await)?.tenant
+            }
+            Self::Place {
+                firm,
+                cell,
+                current,
+            } => {
+                let firm = client.find_tenant(&firm).await?;
+                let request = pb::PlaceTenantRequest {
+                    tenant_id: firm.to_string(),
+                    cell,
+                    request_id: current.repeatable.id(),
+                    etag: current.etag,
+                };
+                answer(service().await?.place_tenant(request).await)?.tenant
             }
             Self::Credentials(options) => return options.run(client, out).await,
         };

@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::str::FromStr as _;
 
 use kit::attest::{self, Expected, Finding, Severity};
+use kit::cells::CellName;
 use kit::error::chain;
+use kit::host::Definition;
 use kit::settings::DatabaseSettings;
 use kit::{db, isolation, migrate};
 use sqlx::Connection as _;
@@ -13,19 +15,66 @@ use sqlx::postgres::{PgConnectOptions, PgConnection};
 use super::Outcome;
 use crate::services;
 
+/// A database says that it is another cell.
+pub(super) const OTHER_CELL: &str = "cell-mistaken";
 /// A migration of this binary is not applied.
 pub(super) const PENDING: &str = "migrations-pending";
 
-/// The schemas of all services, connected as every role of theirs that reaches rows.
+/// The schemas of all services in every cell, connected as every role of theirs that reaches rows.
 pub(super) async fn services(settings: &DatabaseSettings) -> Outcome {
-    let expected = isolation::expected(&services::ALL);
-    let mut findings: Vec<Finding> = Vec::new();
+    let (mut roles, mut findings) = (0, Vec::new());
+    let shared = CellName::SHARED;
+    roles += cell(&shared, &services::ALL, settings, &mut findings).await?;
+    let dedicated = settings.dedicated().map_err(|error| error.to_string())?;
+    let placed: Vec<Definition> = services::in_cells().collect();
+    for (name, settings) in &dedicated {
+        let mut found = Vec::new();
+        let judged = cell(name, &placed, settings, &mut found).await;
+        roles += judged.map_err(|error| format!("the cell {name}: {error}"))?;
+        findings.extend(found.into_iter().map(|finding| Finding {
+            object: format!("{} in the cell {name}", finding.object),
+            ..finding
+        }));
+    }
+    let schemas = services::ALL.len();
+    let cells = dedicated.len() + 1;
+    Ok((
+        format!(
+            "{schemas} schemas in {cells} cells as {roles} roles, and the sessions that are connected"
+        ),
+        findings,
+    ))
+}
+
+/// One database; how many roles were looked through.
+async fn cell(
+    name: &CellName,
+    definitions: &[Definition],
+    settings: &DatabaseSettings,
+    findings: &mut Vec<Finding>,
+) -> Result<usize, String> {
+    let expected = isolation::expected(definitions);
     let mut roles = 0;
-    for definition in &services::ALL {
+    for definition in definitions {
         for role in serving_roles(&expected, definition.schema) {
             let options = db::role_options(settings, &role).map_err(|error| error.to_string())?;
             let mut connection = connect(&options, &role).await?;
             if role == format!("{}_app", definition.schema) {
+                let found = migrate::cell_of(&mut connection).await;
+                let found = found.map_err(|error| format!("as {role}: {}", chain(&error)))?;
+                if found.as_ref() != Some(name) {
+                    let says = found.map_or("none".to_owned(), |found| found.to_string());
+                    findings.push(Finding {
+                        rule: OTHER_CELL,
+                        severity: Severity::Error,
+                        object: definition.schema.to_owned(),
+                        problem: format!(
+                            "the database says that it is the cell {says}, not {name}"
+                        ),
+                        remedy: "give each cell its own URL, then run `catalyst migrate`"
+                            .to_owned(),
+                    });
+                }
                 let pending = migrate::pending(&mut connection, definition).await;
                 let pending = pending.map_err(|error| chain(&error))?;
                 findings.extend(pending.into_iter().map(|migration| Finding {
@@ -36,19 +85,12 @@ pub(super) async fn services(settings: &DatabaseSettings) -> Outcome {
                     remedy: "run `catalyst migrate`".to_owned(),
                 }));
             }
-            add(
-                &mut findings,
-                judge(&mut connection, &role, &expected).await?,
-            );
+            add(findings, judge(&mut connection, &role, &expected).await?);
             close(connection, &role).await?;
             roles += 1;
         }
     }
-    let schemas = services::ALL.len();
-    Ok((
-        format!("{schemas} schemas as {roles} roles, and the sessions that are connected"),
-        findings,
-    ))
+    Ok(roles)
 }
 
 /// Schemas of somebody else, connected as their serving role.

@@ -6,7 +6,11 @@ use serde_json::json;
 use super::{Unsound, bus, database, deployment, report};
 use crate::client::output::Output;
 
-const OF_THE_DEPLOYMENT: [(&str, &str); 4] = [
+const OF_THE_DEPLOYMENT: [(&str, &str); 5] = [
+    (
+        database::OTHER_CELL,
+        "tenants of one cell would be served from the database of another, where none of their rows are",
+    ),
     (
         database::PENDING,
         "this binary was tested with a schema that the database does not have; its services refuse to start",

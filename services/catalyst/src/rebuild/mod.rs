@@ -140,7 +140,7 @@ impl Rebuild {
             return Ok(());
         }
         for (noun, events) in missing {
-            let service = self.reach.service(&noun).with_context(|| {
+            let service = self.reach.service(&noun, &tenant.cell).with_context(|| {
                 format!("events of {noun} are recorded, which is no service of this program")
             })?;
             let mut tx = self.reach.begin(service, tenant.id).await?;
@@ -159,7 +159,7 @@ impl Rebuild {
         let mut moved = Instant::now();
         loop {
             let mut waiting = 0;
-            for service in &self.reach.services {
+            for service in self.reach.services() {
                 waiting += waits(service).await?;
             }
             if waiting == 0 {

@@ -7,12 +7,11 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use audit::history::{self, Recorded};
-use kit::TenantId;
 use kit::aggregate::{self, Aggregate, TOMBSTONES};
 use uuid::Uuid;
 
 use super::judge::{Departure, Look, Version};
-use crate::reach::{Reach, Service};
+use crate::reach::{Reach, Service, Tenant};
 
 /// Rows of a stream that are read at once.
 const PAGE: i64 = 2_000;
@@ -51,16 +50,16 @@ struct Feed<'a> {
 /// All streams of a tenant.
 pub(super) struct Comparison<'a> {
     reach: &'a Reach,
-    tenant: TenantId,
+    tenant: &'a Tenant,
     feeds: Vec<Feed<'a>>,
 }
 
 impl<'a> Comparison<'a> {
-    pub(super) fn new(reach: &'a Reach, tenant: TenantId) -> Self {
+    pub(super) fn new(reach: &'a Reach, tenant: &'a Tenant) -> Self {
         Self {
             reach,
             tenant,
-            feeds: sources(reach).map(Feed::new).collect(),
+            feeds: sources(reach, tenant).map(Feed::new).collect(),
         }
     }
 
@@ -89,12 +88,12 @@ impl<'a> Comparison<'a> {
 /// event in an outbox.
 pub(super) async fn look_again(
     reach: &Reach,
-    tenant: TenantId,
+    tenant: &Tenant,
     ids: &[Uuid],
 ) -> anyhow::Result<(Vec<Departure>, BTreeSet<Uuid>)> {
     let mut looks: BTreeMap<Uuid, Look> = BTreeMap::new();
     let mut waiting = BTreeSet::new();
-    for source in sources(reach) {
+    for source in sources(reach, tenant) {
         if matches!(source, Source::Records) {
             waiting = in_outboxes(reach, tenant, ids).await?;
         }
@@ -109,21 +108,21 @@ pub(super) async fn look_again(
 
 async fn in_outboxes(
     reach: &Reach,
-    tenant: TenantId,
+    tenant: &Tenant,
     ids: &[Uuid],
 ) -> anyhow::Result<BTreeSet<Uuid>> {
     let mut waiting = BTreeSet::new();
-    for service in &reach.services {
+    for service in reach.of(&tenant.cell) {
         let mut relay = service.relay.reader().await?;
         let schema = service.definition.schema;
-        waiting.extend(aggregate::waiting(&mut relay, schema, tenant, ids).await?);
+        waiting.extend(aggregate::waiting(&mut relay, schema, tenant.id, ids).await?);
     }
     Ok(waiting)
 }
 
 /// Rows before records: what is written in between is ahead of the rows, and no longer when it is looked at again.
-fn sources(reach: &Reach) -> impl Iterator<Item = Source<'_>> {
-    let of_services = reach.services.iter().flat_map(|service| {
+fn sources<'a>(reach: &'a Reach, tenant: &'a Tenant) -> impl Iterator<Item = Source<'a>> {
+    let of_services = reach.of(&tenant.cell).flat_map(|service| {
         let tables = service.definition.aggregates.iter().chain([&TOMBSTONES]);
         tables.map(move |aggregate| Source::Versions(service, aggregate))
     });
@@ -144,7 +143,7 @@ impl<'a> Feed<'a> {
         self.page.front().map(|(id, _)| *id)
     }
 
-    async fn fill(&mut self, reach: &Reach, tenant: TenantId) -> anyhow::Result<()> {
+    async fn fill(&mut self, reach: &Reach, tenant: &Tenant) -> anyhow::Result<()> {
         if self.ended || !self.page.is_empty() {
             return Ok(());
         }
@@ -162,19 +161,21 @@ impl Source<'_> {
     async fn read(
         &self,
         reach: &Reach,
-        tenant: TenantId,
+        tenant: &Tenant,
         piece: Piece<'_>,
     ) -> anyhow::Result<Vec<(Uuid, Fact)>> {
         let Self::Versions(service, aggregate) = self else {
             let mut log = reach.log.reader().await?;
             let recorded = match piece {
-                Piece::After(after) => history::aggregates(&mut log, tenant, after, PAGE).await?,
-                Piece::These(ids) => history::aggregates_of(&mut log, tenant, ids).await?,
+                Piece::After(after) => {
+                    history::aggregates(&mut log, tenant.id, after, PAGE).await?
+                }
+                Piece::These(ids) => history::aggregates_of(&mut log, tenant.id, ids).await?,
             };
             let recorded = recorded.into_iter();
             return Ok(recorded.map(|it| (it.id, Fact::Recorded(it))).collect());
         };
-        let mut tx = reach.begin(service, tenant).await?;
+        let mut tx = reach.begin(service, tenant.id).await?;
         let rows = match piece {
             Piece::After(after) => aggregate.list(&mut tx, after, PAGE).await?,
             Piece::These(ids) => aggregate.get(&mut tx, ids).await?,

@@ -76,7 +76,7 @@ impl Findings {
         let Some(tenant) = tenants.get(place) else {
             return Ok(());
         };
-        let mut aggregates = Comparison::new(reach, tenant.id);
+        let mut aggregates = Comparison::new(reach, tenant);
         while let Some(judged) = aggregates.next().await? {
             self.aggregates += 1;
             if self.aggregates.is_multiple_of(1_000) {

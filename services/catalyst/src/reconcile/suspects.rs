@@ -109,7 +109,7 @@ impl Suspects {
             };
             for piece in group.chunks(PIECE) {
                 let ids: Vec<Uuid> = piece.iter().map(|it| it.departure.id).collect();
-                let (still, waiting) = look_again(reach, tenant.id, &ids).await?;
+                let (still, waiting) = look_again(reach, tenant, &ids).await?;
                 let still = still.into_iter().map(|departure| {
                     // What has moved since is as new.
                     let same = piece.iter().find(|it| it.departure == departure);

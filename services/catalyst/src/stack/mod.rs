@@ -11,13 +11,16 @@ mod server;
 #[cfg(test)]
 mod tests;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use sqlx::migrate::MigrateDatabase as _;
 
 use identity::Identities;
+use kit::cells::CellName;
+use locate::PostgresInstallation;
 pub use locate::{NatsChoice, PostgresChoice};
 use nats::Nats;
 use postgres::Postgres;
@@ -35,6 +38,9 @@ pub struct StackOptions {
     pub nats: NatsChoice,
     /// Whether PostgreSQL syncs what it commits; without, for tests. NATS always syncs.
     pub durable: bool,
+    /// Dedicated cells to start beside the shared one, each on a server of its own; those that the folder has already are
+    /// started as well.
+    pub cells: Vec<CellName>,
 }
 
 /// Both servers, running; dropping it kills them, `stop` ends them in order.
@@ -53,6 +59,10 @@ pub struct Stack {
     pub credentials_dir: PathBuf,
     /// None when the database was given as a URL.
     pub postgres: Option<Postgres>,
+    /// The servers of the dedicated cells.
+    pub cells: BTreeMap<CellName, Postgres>,
+    /// The folder of the URLs of their databases.
+    pub cells_dir: PathBuf,
     /// The server of the bus.
     pub nats: Nats,
     _lock: File,
@@ -73,6 +83,10 @@ impl Stack {
         let lock = files::lock_folder(&dir)?;
         let identities = Identities::load_or_create(&dir.join("identity"))?;
         let (postgres_dir, nats_dir) = (dir.join("postgres"), dir.join("nats"));
+        let cells_dir = cells_dir(&dir);
+        fs::create_dir_all(&cells_dir)?;
+        let mut wanted = options.cells;
+        wanted.extend(kit::cells::files("cells", &cells_dir)?.into_keys());
         let nats_server = locate::nats(options.nats, progress).await?;
         let (installation, given_url) = match options.postgres {
             PostgresChoice::Url(url) => (None, url),
@@ -84,15 +98,20 @@ impl Stack {
         };
         progress("starting the servers");
         let postgres = async {
-            let Some(installation) = installation else {
+            let Some(installation) = &installation else {
                 return anyhow::Ok(None);
             };
-            let postgres = Postgres::start(&installation, &postgres_dir, options.durable).await?;
+            let postgres = Postgres::start(installation, &postgres_dir, options.durable).await?;
             create_database(&postgres.admin_url(DATABASE)).await?;
             Ok(Some(postgres))
         };
         let nats = Nats::start(&nats_server, &nats_dir, &identities, true);
-        let (postgres, nats) = tokio::try_join!(postgres, nats)?;
+        let cells = start_cells(&dir, wanted, installation.as_ref(), options.durable);
+        let (postgres, nats, cells) = tokio::try_join!(postgres, nats, cells)?;
+        for (cell, server) in &cells {
+            let url = without_user(&server.admin_url(DATABASE))?;
+            files::write_secret(&cells_dir.join(cell.as_str()), &url)?;
+        }
         let postgres_admin_url = postgres
             .as_ref()
             .map_or(given_url, |postgres| postgres.admin_url(DATABASE));
@@ -104,6 +123,8 @@ impl Stack {
             identity_dir: dir.join("identity"),
             credentials_dir: identities.credentials_dir().to_owned(),
             postgres,
+            cells,
+            cells_dir,
             nats,
             _lock: lock,
         })
@@ -117,9 +138,47 @@ impl Stack {
                 None => Ok(()),
             }
         };
-        let (postgres, nats) = tokio::join!(postgres, self.nats.stop());
-        postgres.and(nats)
+        let cells = self.cells.values_mut().map(Postgres::stop);
+        let cells = futures::future::try_join_all(cells);
+        let (postgres, nats, cells) = tokio::join!(postgres, self.nats.stop(), cells);
+        cells.map(drop).and(postgres).and(nats)
     }
+
+    /// The database of each dedicated cell as superuser.
+    pub fn cell_admin_urls(&self) -> BTreeMap<CellName, String> {
+        let cells = self.cells.iter();
+        cells
+            .map(|(cell, server)| (cell.clone(), server.admin_url(DATABASE)))
+            .collect()
+    }
+}
+
+/// The folder of the URLs of the dedicated cells of a stack.
+pub(crate) fn cells_dir(dir: &Path) -> PathBuf {
+    dir.join("cells")
+}
+
+async fn start_cells(
+    dir: &Path,
+    wanted: Vec<CellName>,
+    installation: Option<&PostgresInstallation>,
+    durable: bool,
+) -> anyhow::Result<BTreeMap<CellName, Postgres>> {
+    let wanted: BTreeSet<CellName> = wanted.into_iter().collect();
+    let started = wanted.into_iter().map(async |cell| {
+        anyhow::ensure!(
+            !cell.is_shared(),
+            "the shared cell is always there: name others"
+        );
+        let installation = installation
+            .context("cells need a PostgreSQL that can be started: use no URL for --postgres")?;
+        let folder = dir.join(format!("postgres-{cell}"));
+        let server = Postgres::start(installation, &folder, durable).await?;
+        create_database(&server.admin_url(DATABASE)).await?;
+        Ok((cell, server))
+    });
+    let started = futures::future::try_join_all(started).await?;
+    Ok(started.into_iter().collect())
 }
 
 /// Where a stack lives when nobody says otherwise: the user's data folder, or `/var/lib` for root,

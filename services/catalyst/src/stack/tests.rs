@@ -40,6 +40,7 @@ fn options(folder: &Folder) -> StackOptions {
         postgres: PostgresChoice::Auto,
         nats: NatsChoice::Auto,
         durable: true,
+        cells: Vec::new(),
     }
 }
 

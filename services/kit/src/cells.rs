@@ -1,0 +1,185 @@
+//! The databases that tenants' rows are in: the shared cell, and dedicated cells of a few tenants each.
+//!
+//! A tenant's rows are all in one cell, which the tenant directory names. Invariants: of a tenant that the directory does
+//! not know, no rows are looked for anywhere; a database is used as a cell only when it says of itself that it is that
+//! cell and isolates tenants as the shared one must; one cell that is away, or that is not as it must be, costs its own
+//! tenants alone.
+
+mod keeper;
+mod name;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use crate::Error;
+use crate::ctx::Ctx;
+use crate::directory::Directory;
+use crate::error::DATABASE;
+use crate::ids::TenantId;
+use crate::outbox::Wake;
+use crate::pool::Pool;
+use crate::pressure::Pressure;
+use crate::security::{self, Queue};
+
+pub(crate) use keeper::Keeper;
+pub use name::{CellName, files};
+
+/// How long what an event causes waits for its tenant to be known: the event may be faster than the directory.
+const BECOMES_KNOWN: Duration = Duration::from_secs(2);
+
+/// One cell, as one service has it.
+#[derive(Debug)]
+pub(crate) struct Cell {
+    pub(crate) name: CellName,
+    pub(crate) pool: Pool,
+    /// Tells the relay of rows that were written.
+    pub(crate) wake: Wake,
+    pub(crate) pressure: Option<Pressure>,
+    /// Where refusals of its tenants wait to be written.
+    pub(crate) refusals: Queue,
+    serves: AtomicBool,
+}
+
+impl Cell {
+    /// Of a command, which connects as it needs to and writes no refusals.
+    pub(crate) fn of_command(pool: Pool, wake: Wake) -> Self {
+        let (refusals, _) = security::queue();
+        Self {
+            name: CellName::SHARED,
+            pool,
+            wake,
+            pressure: None,
+            refusals,
+            serves: AtomicBool::new(true),
+        }
+    }
+
+    fn serves(&self) -> bool {
+        self.serves.load(Ordering::Acquire)
+    }
+}
+
+/// The cells of a service, and which of them a tenant is in. Cloning is cheap.
+#[derive(Clone, Debug)]
+pub(crate) struct Cells {
+    shared: Arc<Cell>,
+    dedicated: Option<Dedicated>,
+}
+
+#[derive(Clone, Debug)]
+struct Dedicated {
+    directory: Directory,
+    cells: Arc<RwLock<HashMap<CellName, Arc<Cell>>>>,
+}
+
+impl Cells {
+    /// One cell for every tenant: of a service whose rows are not placed, or of a command.
+    pub(crate) fn one(shared: Cell) -> Self {
+        Self {
+            shared: Arc::new(shared),
+            dedicated: None,
+        }
+    }
+
+    /// The same, with the dedicated cells that a [`Keeper`] finds, for the tenants that the directory places there.
+    fn placed(self, directory: Directory) -> (Self, Dedicated) {
+        let dedicated = Dedicated {
+            directory,
+            cells: Arc::default(),
+        };
+        let cells = Self {
+            dedicated: Some(dedicated.clone()),
+            ..self
+        };
+        (cells, dedicated)
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Cell> {
+        &self.shared
+    }
+
+    /// All of them, the shared one first.
+    pub(crate) fn all(&self) -> Vec<Arc<Cell>> {
+        let mut all = vec![Arc::clone(&self.shared)];
+        if let Some(dedicated) = &self.dedicated {
+            let cells = dedicated.cells.read();
+            all.extend(
+                cells
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .values()
+                    .cloned(),
+            );
+        }
+        all
+    }
+
+    /// Whether there are others than the shared one.
+    pub(crate) fn are_many(&self) -> bool {
+        let dedicated = self.dedicated.as_ref();
+        dedicated.is_some_and(|it| {
+            let cells = it.cells.read().unwrap_or_else(PoisonError::into_inner);
+            !cells.is_empty()
+        })
+    }
+
+    /// Whether some tenants can be served although the shared cell is away.
+    pub(crate) fn some_dedicated_serves(&self) -> bool {
+        let all = self.all();
+        all.iter()
+            .any(|cell| !cell.name.is_shared() && cell.serves())
+    }
+
+    /// The cell that the rows of the context's tenant are in.
+    pub(crate) async fn of(&self, ctx: &Ctx) -> Result<Arc<Cell>, Error> {
+        let tenant = ctx.tenant();
+        if let Some(dedicated) = &self.dedicated
+            && ctx.method().is_empty()
+            && dedicated.directory.placement(tenant).is_none()
+        {
+            let directory = &dedicated.directory;
+            directory.becomes_known(tenant, BECOMES_KNOWN).await;
+        }
+        let cell = self.find(tenant)?;
+        if cell.serves() {
+            Ok(cell)
+        } else {
+            Err(away(format!("the cell {} does not serve", cell.name)))
+        }
+    }
+
+    /// Where refusals of the tenant are written: a tenant that nothing is known of has no cell of its own.
+    pub(crate) fn of_refusals(&self, tenant: TenantId) -> Result<Arc<Cell>, Error> {
+        match &self.dedicated {
+            Some(dedicated) if dedicated.directory.placement(tenant).is_some() => self.find(tenant),
+            _ => Ok(Arc::clone(&self.shared)),
+        }
+    }
+
+    fn find(&self, tenant: TenantId) -> Result<Arc<Cell>, Error> {
+        let Some(dedicated) = &self.dedicated else {
+            return Ok(Arc::clone(&self.shared));
+        };
+        let Some(placement) = dedicated.directory.placement(tenant) else {
+            return Err(away(format!("the tenant {tenant} is placed nowhere")));
+        };
+        if placement.cell.is_shared() {
+            return Ok(Arc::clone(&self.shared));
+        }
+        let cells = dedicated.cells.read();
+        let found = cells
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&placement.cell)
+            .cloned();
+        found.ok_or_else(|| away(format!("CATALYST_CELLS_DIR has no cell {}", placement.cell)))
+    }
+}
+
+/// The cause is for the log: a caller is not told where its rows are.
+fn away(cause: String) -> Error {
+    Error::Unavailable {
+        what: DATABASE,
+        source: cause.into(),
+    }
+}

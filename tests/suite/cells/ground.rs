@@ -1,0 +1,134 @@
+//! A deployment of its own with dedicated cells, each on a PostgreSQL of its own.
+
+use std::path::PathBuf;
+use std::process::Child;
+
+use catalyst::deployment::Deployment;
+use catalyst::services;
+use catalyst::stack::{NatsChoice, StackOptions};
+use harness::{Caller, Firm};
+use kit::cells::CellName;
+use kit::host::Host;
+use sqlx::postgres::PgConnection;
+use sqlx::{AssertSqlSafe, Connection as _};
+use tonic::transport::{Channel, Endpoint};
+
+/// Connections that a service may have in all dedicated cells together, and in one of them.
+pub(super) const ROOM: u32 = 4;
+pub(super) const ROOM_OF_ONE: u32 = 4;
+
+/// The running deployment.
+pub(super) struct Ground {
+    pub(super) deployment: Deployment,
+    pub(super) channel: Channel,
+    pub(super) host: Host,
+    dir: PathBuf,
+    watchdog: Child,
+}
+
+pub(super) fn named(cell: &str) -> CellName {
+    CellName::parse(cell).expect("a name")
+}
+
+impl Ground {
+    pub(super) async fn start(cells: &[&str]) -> Self {
+        let dir = harness::temporary_folder().expect("a folder");
+        let options = StackOptions {
+            dir: dir.clone(),
+            postgres: harness::postgres_choice().expect("a choice"),
+            nats: NatsChoice::Auto,
+            durable: false,
+            cells: cells.iter().map(|cell| named(cell)).collect(),
+        };
+        let deployment = Deployment::start(options, &|_| {}).await;
+        let deployment = deployment.expect("the servers start");
+        let stack = &deployment.stack;
+        let shared = stack.postgres.as_ref().expect("one of our own").pid();
+        let dedicated = stack
+            .cells
+            .values()
+            .map(catalyst::stack::postgres::Postgres::pid);
+        let pids = dedicated.chain([shared, stack.nats.pid()]);
+        let watchdog = harness::end_with_this_process(pids, &dir).expect("a shell");
+
+        let mut settings = harness::settings();
+        let own = deployment.settings(settings.listen.clone());
+        settings.database = own.database;
+        settings.database.cells.cell_max_connections = ROOM_OF_ONE;
+        settings.database.cells.cells_max_connections = ROOM;
+        settings.database.database_wait_milliseconds = 10_000;
+        settings.nats = own.nats;
+        let names: Vec<&str> = services::ALL.iter().map(|it| it.name).collect();
+        let of_services = services::ServiceSettings {
+            checkpoints: deployment.checkpoint_settings(),
+            ..Default::default()
+        };
+        let host = harness::host_with(&settings, &names, &of_services).await;
+        let host = host.expect("the services start");
+        let url = format!("http://{}", host.address);
+        Self {
+            channel: Endpoint::from_shared(url).expect("a URL").connect_lazy(),
+            deployment,
+            host,
+            dir,
+            watchdog,
+        }
+    }
+
+    /// A new firm whose rows are in the cell.
+    pub(super) async fn firm(&self, cell: &str) -> Firm {
+        Firm::placed(self.channel.clone(), "placed", cell).await
+    }
+
+    /// An operator of the platform.
+    pub(super) fn operator(&self) -> Caller {
+        Caller::operator().over(self.channel.clone())
+    }
+
+    /// The file that says where a cell is.
+    pub(super) fn file_of(&self, cell: &str) -> PathBuf {
+        self.deployment.stack.cells_dir.join(cell)
+    }
+
+    /// What a question to a cell's database finds, as superuser.
+    pub(super) async fn asks(&self, cell: &str, question: &str) -> i64 {
+        let url = match self.deployment.stack.cell_admin_urls().get(&named(cell)) {
+            Some(url) => url.clone(),
+            None => self.deployment.stack.postgres_admin_url.clone(),
+        };
+        let mut admin = PgConnection::connect(&url).await.expect("connected");
+        let asked = sqlx::query_scalar(AssertSqlSafe(question.to_owned()));
+        let found = asked.fetch_one(&mut admin).await.expect("asked");
+        admin.close().await.expect("closed");
+        found
+    }
+
+    /// Connections of the serving roles in a cell.
+    pub(super) async fn connections(&self, cell: &str) -> i64 {
+        let of = "select count(*) from pg_stat_activity where usename ~ '_app$'";
+        self.asks(cell, of).await
+    }
+
+    /// Ends a cell's server, at once.
+    pub(super) async fn stops(&mut self, cell: &str) {
+        let server = self.deployment.stack.cells.get_mut(&named(cell));
+        let stopped = server.expect("a cell").stop().await;
+        stopped.expect("it stops");
+    }
+
+    /// Starts it again, where it was.
+    pub(super) async fn starts(&mut self, cell: &str) {
+        let server = self.deployment.stack.cells.get_mut(&named(cell));
+        let started = server.expect("a cell").restart().await;
+        started.expect("it starts");
+    }
+
+    pub(super) async fn end(mut self) {
+        self.host.stop().await;
+        let stopped = self.deployment.stack.stop().await;
+        stopped.expect("the servers stop");
+        self.watchdog.kill().expect("killed");
+        self.watchdog.wait().expect("ended");
+        std::fs::remove_dir_all(&self.dir).expect("removed");
+    }
+}

@@ -1,0 +1,405 @@
+//! Cells: three hundred firms over the shared database and three dedicated ones. A firm's rows are in its cell and nowhere
+//! else; a cell that is away, that is gone or that is not what it ought to be costs its own firms alone.
+
+mod ground;
+
+use std::collections::BTreeMap;
+
+use futures::StreamExt as _;
+use harness::{Firm, eventually};
+use proto::common::v1::ErrorReason;
+use proto::projects::v1 as projects;
+use proto::tenants::v1 as tenants;
+use tonic::{Code, Status};
+use tonic_types::StatusExt as _;
+
+use ground::{Ground, ROOM};
+
+const CELLS: [&str; 3] = ["east", "north", "south"];
+const FIRMS: usize = 300;
+/// Firms of each dedicated cell.
+const DEDICATED: usize = 5;
+const AT_ONCE: usize = 16;
+
+/// A firm with a project in a cell.
+struct Placed {
+    cell: &'static str,
+    firm: Firm,
+    project: String,
+}
+
+impl Placed {
+    async fn in_cell(ground: &Ground, cell: &'static str) -> Self {
+        let firm = ground.firm(cell).await;
+        // A connection to a cell is opened when it is needed, which a busy machine may do too late once.
+        let request = new_client();
+        let client = eventually("the firm has a client", async || {
+            let created = firm.projects().create_client(request.clone()).await.ok()?;
+            created.into_inner().client
+        })
+        .await;
+        let project = projects::Project {
+            client_id: client.id,
+            code: unique_code(),
+            display_name: "first".to_owned(),
+            ..Default::default()
+        };
+        let request = projects::CreateProjectRequest {
+            project: Some(project),
+            request_id: kit::ctx::Clock::system().new_uuid().to_string(),
+        };
+        let project = eventually("the firm has a project", async || {
+            let created = firm.projects().create_project(request.clone()).await.ok()?;
+            created.into_inner().project
+        })
+        .await;
+        Self {
+            cell,
+            firm,
+            project: project.id,
+        }
+    }
+
+    /// Reads its project.
+    async fn reads(&self) -> Result<(), Status> {
+        let request = projects::GetProjectRequest {
+            project_id: self.project.clone(),
+        };
+        let read = self.firm.projects().get_project(request).await;
+        read.map(drop)
+    }
+
+    /// Creates a client.
+    async fn writes(&self) -> Result<(), Status> {
+        let created = self.firm.projects().create_client(new_client()).await;
+        created.map(drop)
+    }
+
+    async fn is_served(&self) {
+        eventually("the firm is served", async || {
+            (self.reads().await.is_ok() && self.writes().await.is_ok()).then_some(())
+        })
+        .await;
+    }
+
+    async fn is_unavailable(&self) {
+        let refusal = eventually("the firm is not served", async || self.reads().await.err()).await;
+        assert_away(&refusal);
+    }
+}
+
+fn new_client() -> projects::CreateClientRequest {
+    let client = projects::Client {
+        code: unique_code(),
+        display_name: "another".to_owned(),
+        ..Default::default()
+    };
+    projects::CreateClientRequest {
+        client: Some(client),
+        request_id: kit::ctx::Clock::system().new_uuid().to_string(),
+    }
+}
+
+fn unique_code() -> String {
+    let id = kit::ctx::Clock::system().new_uuid().simple().to_string();
+    format!("k-{}", &id[20..])
+}
+
+fn assert_away(refusal: &Status) {
+    let reason = refusal.get_details_error_info().expect("a reason").reason;
+    let away = ErrorReason::DatabaseUnavailable.as_str_name();
+    assert_eq!(refusal.code(), Code::Unavailable, "{refusal:?}");
+    assert!(away.ends_with(&reason), "{reason}");
+    assert!(
+        !CELLS.iter().any(|cell| refusal.message().contains(cell)),
+        "{refusal:?}"
+    );
+}
+
+/// Every firm of the shared cell and of the dedicated ones.
+async fn all(ground: &Ground) -> Vec<Placed> {
+    let each = FIRMS / (CELLS.len() * DEDICATED);
+    let cell = |number: usize| {
+        if number.is_multiple_of(each) {
+            CELLS[number / each % CELLS.len()]
+        } else {
+            "shared"
+        }
+    };
+    futures::stream::iter((0..FIRMS).map(cell))
+        .map(|cell| Placed::in_cell(ground, cell))
+        .buffer_unordered(AT_ONCE)
+        .collect()
+        .await
+}
+
+fn of_cell<'a>(placed: &'a [Placed], cell: &str) -> Vec<&'a Placed> {
+    placed.iter().filter(|it| it.cell == cell).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn three_hundred_firms_live_in_four_cells_and_none_suffers_for_another() {
+    let mut ground = Ground::start(&CELLS).await;
+    let placed = all(&ground).await;
+
+    rows_are_in_their_cell_alone(&ground, &placed).await;
+    every_change_is_on_record(&placed).await;
+    connections_stay_within_their_bounds(&ground, &placed).await;
+    a_stopped_cell_costs_its_firms_alone_and_comes_back(&mut ground, &placed).await;
+    a_cell_that_is_named_no_longer_is_closed(&ground, &placed).await;
+    a_database_is_no_other_cell_for_being_at_its_place(&ground, &placed).await;
+    a_firm_is_placed_before_it_is_let_in(&ground).await;
+    ground.end().await;
+}
+
+async fn rows_are_in_their_cell_alone(ground: &Ground, placed: &[Placed]) {
+    for cell in CELLS.into_iter().chain(["shared"]) {
+        let own = of_cell(placed, cell);
+        let ids: Vec<String> = own.iter().map(|it| format!("'{}'", it.firm.id)).collect();
+        let ids = ids.join(", ");
+        for table in ["projects.project", "projects.client"] {
+            let of =
+                |what: &str| format!("select count(*) from {table} where tenant_id {what} ({ids})");
+            let count = i64::try_from(own.len()).expect("few");
+            assert_eq!(
+                ground.asks(cell, &of("in")).await,
+                count,
+                "{table} of {cell}"
+            );
+            assert_eq!(
+                ground.asks(cell, &of("not in")).await,
+                0,
+                "{table} of {cell}"
+            );
+        }
+    }
+    for cell in CELLS {
+        let strange = "select count(*) from pg_namespace where nspname in ('tenants', 'audit')";
+        assert_eq!(ground.asks(cell, strange).await, 0, "{cell}");
+    }
+}
+
+/// The audit log hears of every change, in whichever cell it was made, once.
+async fn every_change_is_on_record(placed: &[Placed]) {
+    let recorded = async |firm: &Firm| {
+        let request = proto::audit::v1::ListRecordsRequest {
+            page_size: 100,
+            ..Default::default()
+        };
+        let listed = firm.audit().list_records(request).await.expect("listed");
+        let mut types: BTreeMap<String, usize> = BTreeMap::new();
+        for row in listed.into_inner().records {
+            *types.entry(row.r#type).or_default() += 1;
+        }
+        types
+    };
+    let created = [
+        "catalyst.projects.v1.ClientCreated",
+        "catalyst.projects.v1.ProjectCreated",
+    ];
+    for it in placed {
+        let types = eventually("both changes are on record", async || {
+            let types = recorded(&it.firm).await;
+            created
+                .iter()
+                .all(|name| types.contains_key(*name))
+                .then_some(types)
+        })
+        .await;
+        assert!(
+            types.values().all(|count| *count == 1),
+            "{}: {types:?}",
+            it.cell
+        );
+    }
+}
+
+/// All cells are called at once; the service has no more connections there than it may have in all of them.
+async fn connections_stay_within_their_bounds(ground: &Ground, placed: &[Placed]) {
+    let dedicated: Vec<&Placed> = placed.iter().filter(|it| it.cell != "shared").collect();
+    let calls = futures::stream::iter((0..20).flat_map(|_| dedicated.iter()))
+        .map(|it| it.reads())
+        .buffer_unordered(AT_ONCE)
+        .collect::<Vec<_>>();
+    let mut calls = std::pin::pin!(calls);
+    let mut most = 0;
+    loop {
+        tokio::select! {
+            answers = &mut calls => {
+                assert!(answers.iter().all(Result::is_ok), "{answers:?}");
+                break;
+            }
+            () = tokio::task::yield_now() => {
+                let mut open = 0;
+                for cell in CELLS {
+                    let of = "select count(*) from pg_stat_activity where usename = 'projects_app'";
+                    open += ground.asks(cell, of).await;
+                }
+                most = most.max(open);
+            }
+        }
+    }
+    // The service's own work does without a place, and a session ends on the server a moment after its client.
+    let bound = i64::from(ROOM) + 4;
+    assert!((1..=bound).contains(&most), "{most} connections");
+}
+
+async fn a_stopped_cell_costs_its_firms_alone_and_comes_back(
+    ground: &mut Ground,
+    placed: &[Placed],
+) {
+    let away = of_cell(placed, "north");
+    ground.stops("north").await;
+    for it in &away {
+        it.is_unavailable().await;
+    }
+    // All others, again and again while the cell is away: each is served. A busy machine may open a connection too late
+    // now and then; clients repeat such a call once, and so few of them are no cell that is away.
+    let mut repeated = 0;
+    for _ in 0..3 {
+        let others = placed.iter().filter(|it| it.cell != "north");
+        let answers: Vec<_> = futures::stream::iter(others)
+            .map(|it| async {
+                let first = it.reads().await.and(it.writes().await);
+                match first {
+                    Ok(()) => (it.cell, false, Ok(())),
+                    Err(_) => (it.cell, true, it.reads().await.and(it.writes().await)),
+                }
+            })
+            .buffer_unordered(AT_ONCE)
+            .collect()
+            .await;
+        assert_eq!(answers.len(), FIRMS - DEDICATED);
+        for (cell, again, answer) in answers {
+            assert!(answer.is_ok(), "{cell}: {answer:?}");
+            repeated += usize::from(again);
+        }
+    }
+    assert!(repeated <= 3, "{repeated} calls had to be repeated");
+    // What they changed meanwhile is on record, too: nobody's events wait for the cell.
+    for cell in ["east", "south", "shared"] {
+        let it = of_cell(placed, cell)[0];
+        let heard = async || {
+            let request = proto::audit::v1::ListRecordsRequest {
+                page_size: 100,
+                ..Default::default()
+            };
+            let records = it
+                .firm
+                .audit()
+                .list_records(request)
+                .await
+                .ok()?
+                .into_inner();
+            let clients = records
+                .records
+                .iter()
+                .filter(|row| row.r#type.ends_with(".ClientCreated"));
+            (clients.count() >= 4).then_some(())
+        };
+        eventually("their changes are on record", heard).await;
+    }
+    for it in &away {
+        it.is_unavailable().await;
+    }
+    ground.starts("north").await;
+    for it in &away {
+        it.is_served().await;
+    }
+}
+
+async fn a_cell_that_is_named_no_longer_is_closed(ground: &Ground, placed: &[Placed]) {
+    let east = of_cell(placed, "east")[0];
+    east.is_served().await;
+    let file = ground.file_of("east");
+    let url = std::fs::read(&file).expect("read");
+    std::fs::remove_file(&file).expect("removed");
+    east.is_unavailable().await;
+    eventually("its connections are closed", async || {
+        (ground.connections("east").await == 0).then_some(())
+    })
+    .await;
+    of_cell(placed, "south")[0].is_served().await;
+    std::fs::write(&file, url).expect("written");
+    east.is_served().await;
+}
+
+/// Two cells are taken for each other: no firm is served from the wrong one, where its rows would seem to be gone.
+async fn a_database_is_no_other_cell_for_being_at_its_place(ground: &Ground, placed: &[Placed]) {
+    let files = ["east", "south"].map(|cell| ground.file_of(cell));
+    let urls = files.clone().map(|file| std::fs::read(file).expect("read"));
+    std::fs::write(&files[0], &urls[1]).expect("written");
+    std::fs::write(&files[1], &urls[0]).expect("written");
+    for cell in ["east", "south"] {
+        of_cell(placed, cell)[0].is_unavailable().await;
+    }
+    let admin = ground.deployment.stack.postgres_admin_url.clone();
+    let admins = ground.deployment.stack.cell_admin_urls();
+    let settings = ground
+        .deployment
+        .settings(harness::settings().listen)
+        .database;
+    let migrated = catalyst::deployment::migrate_database(&admin, &settings, &admins).await;
+    let refused = format!("{:#}", migrated.expect_err("it is another cell"));
+    let told = "the database of the cell east is the cell south: check which file holds which URL";
+    assert!(refused.ends_with(told), "{refused}");
+    for (file, url) in files.iter().zip(&urls) {
+        std::fs::write(file, url).expect("written");
+    }
+    for cell in ["east", "south"] {
+        of_cell(placed, cell)[0].is_served().await;
+    }
+}
+
+async fn a_firm_is_placed_before_it_is_let_in(ground: &Ground) {
+    let mut operator = ground.operator().tenants();
+    let tenant = tenants::Tenant {
+        slug: "late".to_owned(),
+        display_name: "Late".to_owned(),
+        time_zone: "UTC".to_owned(),
+        currency_code: "EUR".to_owned(),
+        state: tenants::TenantState::Suspended.into(),
+        ..Default::default()
+    };
+    let request = tenants::CreateTenantRequest {
+        tenant: Some(tenant),
+        ..Default::default()
+    };
+    let created = operator.create_tenant(request).await.expect("created");
+    let created = created.into_inner().tenant.expect("the tenant");
+    assert_eq!(created.cell, "shared");
+    let place = |cell: &str| tenants::PlaceTenantRequest {
+        tenant_id: created.id.clone(),
+        cell: cell.to_owned(),
+        ..Default::default()
+    };
+    let unknown = operator.place_tenant(place("west")).await;
+    assert_eq!(
+        unknown.expect_err("no such cell").code(),
+        Code::InvalidArgument
+    );
+    let placed = operator.place_tenant(place("south")).await.expect("placed");
+    assert_eq!(
+        placed.into_inner().tenant.expect("the tenant").cell,
+        "south"
+    );
+    let request = tenants::ResumeTenantRequest {
+        tenant_id: created.id.clone(),
+        ..Default::default()
+    };
+    operator.resume_tenant(request).await.expect("let in");
+    let late = operator.place_tenant(place("shared")).await;
+    let late = late.expect_err("it has been active");
+    assert_eq!(late.code(), Code::FailedPrecondition);
+
+    let id = kit::TenantId::parse_strict(&created.id).expect("an id");
+    let admin = harness::Caller::user(id, "admin", &["admin"]).over(ground.channel.clone());
+    let request = new_client();
+    eventually("the firm is let in", async || {
+        admin.projects().create_client(request.clone()).await.ok()
+    })
+    .await;
+    let of = format!("select count(*) from projects.client where tenant_id = '{id}'");
+    assert_eq!(ground.asks("south", &of).await, 1);
+    assert_eq!(ground.asks("shared", &of).await, 0);
+}
