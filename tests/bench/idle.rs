@@ -1,18 +1,18 @@
 //! One `catalyst serve projects` as a process of its own, with the servers up: how soon it answers and what it holds
 //! in memory when nobody calls. Its settings are those of the product.
 
-use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use proto::projects::v1::GetProjectRequest;
 use proto::projects::v1::project_service_client::ProjectServiceClient;
-use tokio::process::{Child, Command};
-use tokio::time::{sleep, timeout};
+use tokio::process::Child;
+use tokio::time::sleep;
 use tonic::transport::Endpoint;
 
 use crate::Bench;
+use crate::program::{resident, stop};
 use crate::report::{OURS, Report};
 use crate::rollout::{free_port, spawn};
 
@@ -48,14 +48,9 @@ pub(crate) async fn round(bench: &Bench<'_>, report: &mut Report) -> anyhow::Res
     report.record(START, OURS, started.elapsed().as_secs_f64() * 1e3);
     sleep(REST).await;
     let pid = child.id().context("it has ended")?;
-    report.record(MEMORY, OURS, resident(pid)?);
-    let sent = Command::new("kill")
-        .args(["-TERM", &pid.to_string()])
-        .status();
-    ensure!(sent.await?.success(), "it cannot be told to stop");
-    let ended = timeout(PATIENCE, child.wait()).await;
-    let status = ended.context("it does not stop")??;
-    ensure!(status.success(), "it ended with {status}");
+    // In millions of bytes.
+    report.record(MEMORY, OURS, resident(pid)? / 1e6);
+    stop(&mut child).await?;
     bench.system.settle().await
 }
 
@@ -87,13 +82,4 @@ async fn answers(
         ensure!(Instant::now() < deadline, "it does not answer: {log}");
         sleep(LOOK).await;
     }
-}
-
-/// What of its memory is in RAM, pages of the program included, in millions of bytes.
-fn resident(pid: u32) -> anyhow::Result<f64> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kibibytes = line.and_then(|rest| rest.split_whitespace().next());
-    let kibibytes: f64 = kibibytes.context("the kernel tells no VmRSS")?.parse()?;
-    Ok(kibibytes * 1_024.0 / 1e6)
 }

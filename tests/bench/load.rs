@@ -273,3 +273,14 @@ async fn looping<C: Call>(callers: Vec<C>, time: Duration, shed: Shed) -> anyhow
 pub(crate) fn count(items: usize) -> f64 {
     f64::from(u32::try_from(items).unwrap_or(u32::MAX))
 }
+
+/// The code, the message, and what lies beneath.
+pub(crate) fn told(status: &Status) -> String {
+    let mut told = vec![format!("{:?}: {}", status.code(), status.message())];
+    let mut source = std::error::Error::source(status);
+    while let Some(error) = source {
+        told.push(error.to_string());
+        source = error.source();
+    }
+    told.join(": ")
+}

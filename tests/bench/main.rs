@@ -4,6 +4,7 @@
 //! a call or a statement that fails fails the run.
 
 mod system;
+mod program;
 mod seed;
 
 mod get;
@@ -21,6 +22,7 @@ mod fair;
 mod oracle;
 mod verify;
 mod rollout;
+mod soak;
 
 mod load;
 mod pgbench;
@@ -29,6 +31,7 @@ mod report;
 mod goals;
 mod compare;
 
+use std::fmt::Display;
 use std::fs::File;
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -40,6 +43,7 @@ use catalyst::stack::PostgresChoice;
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
 use kit::settings::{CacheSettings, LimitSettings};
+use serde_json::Value;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::ctrl_c;
 use tokio::signal::unix::{SignalKind, signal};
@@ -75,6 +79,9 @@ struct Options {
     /// Calls a second of all callers together: in `lag`, 200 without this, and in `rollout`, 250.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     rate: Option<u32>,
+    /// How long `soak` calls.
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(2..=1_200))]
+    minutes: u64,
     /// Events that `relay` and `backlog` move in a round.
     #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(1_000..))]
     events: u32,
@@ -128,6 +135,9 @@ enum What {
     Verify,
     /// Every replica of every service restarted, once a round, under load: no call may fail. Not part of all.
     Rollout,
+    /// All services as a process of their own at half of what the machine can do for `--minutes`: nothing may grow. Not
+    /// part of all.
+    Soak,
     /// Two reports beside each other; measures nothing.
     Compare,
 }
@@ -150,8 +160,10 @@ fn main() -> anyhow::Result<()> {
     }
     // Fails only when it is installed already.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    if options.what == What::Rollout {
-        return roll_out(&options);
+    match options.what {
+        What::Rollout => return judge(&options, rollout::run),
+        What::Soak => return judge(&options, soak::run),
+        _ => {}
     }
     let telemetry = kit::telemetry::start(&kit::settings::TelemetrySettings {
         otlp_endpoint: None,
@@ -192,13 +204,30 @@ fn main() -> anyhow::Result<()> {
     writeln!(std::io::stdout(), "{report}").context("cannot write to standard output")
 }
 
-/// Replicas have processes of their own, so this one only calls.
-fn roll_out(options: &Options) -> anyhow::Result<()> {
+/// A measure whose outcome decides how the bench ends.
+trait Judged: Display {
+    /// All of it for programs.
+    fn json(&self) -> Value;
+    /// Fails when what was promised does not hold.
+    fn verdict(&self) -> anyhow::Result<()>;
+}
+
+/// Takes a measure of services that have processes of their own: this one only calls.
+fn judge<T: Judged>(
+    options: &Options,
+    run: impl AsyncFnOnce(&Options, &(dyn Fn(&str) + Sync)) -> anyhow::Result<T>,
+) -> anyhow::Result<()> {
     let progress = progress_bar()?;
-    let say = |what: &str| progress.set_message(what.to_owned());
-    let rollout = runtime("load")?.block_on(async {
+    let say = |what: &str| {
+        progress.set_message(what.to_owned());
+        if progress.is_hidden() {
+            // Nobody is there to read it if this fails.
+            let _ = writeln!(std::io::stderr(), "{what}");
+        }
+    };
+    let outcome = runtime("load")?.block_on(async {
         tokio::select! {
-            rollout = rollout::run(options, &say) => rollout,
+            outcome = run(options, &say) => outcome,
             interrupted = interrupted() => interrupted.and_then(|()| bail!("interrupted")),
         }
     })?;
@@ -206,10 +235,10 @@ fn roll_out(options: &Options) -> anyhow::Result<()> {
     if let Some(path) = &options.json {
         let file =
             File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
-        rollout.write_json(file)?;
+        serde_json::to_writer_pretty(file, &outcome.json())?;
     }
-    writeln!(std::io::stdout(), "{rollout}").context("cannot write to standard output")?;
-    rollout.verdict()
+    writeln!(std::io::stdout(), "{outcome}").context("cannot write to standard output")?;
+    outcome.verdict()
 }
 
 fn progress_bar() -> anyhow::Result<ProgressBar> {

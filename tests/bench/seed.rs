@@ -93,7 +93,7 @@ pub(crate) struct Firm {
     /// Zero is the greatest.
     number: u32,
     pub(crate) projects: u64,
-    consultants: u64,
+    pub(crate) consultants: u64,
     pub(crate) entries: u64,
     /// The number of the next time entry.
     next_entry: AtomicU64,
@@ -136,6 +136,11 @@ impl Firm {
     /// The project of a number below [`Firm::projects`].
     pub(crate) fn project(&self, number: u64) -> Uuid {
         self.id(Kind::Project, number)
+    }
+
+    /// The consultant of a number below [`Firm::consultants`].
+    pub(crate) fn consultant(&self, number: u64) -> Uuid {
+        self.id(Kind::Consultant, number)
     }
 
     /// The time entry of a number below [`Firm::entries`].

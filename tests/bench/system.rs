@@ -1,6 +1,8 @@
-//! The system under measure: servers of the bench's own that sync every commit, and all services in this process.
+//! The system under measure: servers of the bench's own that sync every commit, and all services, in this process or as
+//! one of their own.
 
 use std::fs;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +18,8 @@ use kit::settings::{CacheSettings, LimitSettings, ListenSettings};
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection as _};
 use tokio::time::{Instant, sleep};
+
+use crate::program::Program;
 
 /// How long consumers may need to catch up with what a measure wrote.
 const CATCH_UP: Duration = Duration::from_mins(10);
@@ -34,11 +38,25 @@ pub(crate) struct System {
     pub(crate) postmaster: u32,
     /// A folder for files of the measures, gone with the system.
     pub(crate) dir: PathBuf,
-    host: Host,
+    services: Services,
+}
+
+/// Where the services run.
+enum Services {
+    Here(Host),
+    There(Program),
+}
+
+/// What the services need.
+struct Servers {
+    deployment: Deployment,
+    postmaster: u32,
+    dir: PathBuf,
+    description: String,
 }
 
 impl System {
-    /// Starts servers and services.
+    /// Starts servers, and the services in this process.
     pub(crate) async fn start(
         postgres: PostgresChoice,
         limits: LimitSettings,
@@ -46,6 +64,83 @@ impl System {
         registry: prometheus::Registry,
         say: &(dyn Fn(&str) + Sync),
     ) -> anyhow::Result<Self> {
+        let servers = Servers::start(postgres, say).await?;
+        let listen = ListenSettings {
+            listen: "127.0.0.1:0".parse()?,
+            admin_listen: "127.0.0.1:0".parse()?,
+            reflection: true,
+            limits,
+            connections: kit::settings::ConnectionSettings::default(),
+        };
+        let mut settings = servers.deployment.settings(listen);
+        settings.cache = cache;
+        let services = services::all(&services::ServiceSettings {
+            checkpoints: servers.deployment.checkpoint_settings(),
+            ..Default::default()
+        });
+        let host = Host::start(&settings, services, registry, Clock::system()).await?;
+        let (address, admin_address) = (host.address, host.admin_address);
+        Ok(servers.with(address, admin_address, Services::Here(host)))
+    }
+
+    /// Starts servers, and the services as a process of their own.
+    pub(crate) async fn start_apart(
+        postgres: PostgresChoice,
+        say: &(dyn Fn(&str) + Sync),
+    ) -> anyhow::Result<Self> {
+        say("building the program");
+        harness::binary();
+        let servers = Servers::start(postgres, say).await?;
+        say("starting the services");
+        let log = servers.dir.join("services.log");
+        let program = Program::start(&servers.deployment, log).await?;
+        let (address, admin_address) = (program.address, program.admin_address);
+        Ok(servers.with(address, admin_address, Services::There(program)))
+    }
+
+    /// The services' process, when it is one of its own.
+    pub(crate) fn program(&mut self) -> Option<&mut Program> {
+        match &mut self.services {
+            Services::Here(_) => None,
+            Services::There(program) => Some(program),
+        }
+    }
+
+    /// A connection as superuser, for loading and looking.
+    pub(crate) async fn admin(&self) -> anyhow::Result<PgConnection> {
+        Ok(PgConnection::connect(&self.deployment.stack.postgres_admin_url).await?)
+    }
+
+    /// Waits until every event is published and consumed, so that one measure does not burden the next.
+    pub(crate) async fn settle(&self) -> anyhow::Result<()> {
+        settle(&self.deployment).await
+    }
+
+    /// Ends services and servers and removes their data.
+    pub(crate) async fn stop(self) -> anyhow::Result<()> {
+        self.conclude(Ok(())).await
+    }
+
+    /// The same with the outcome of what was done here: when that failed, the folder with the logs stays.
+    pub(crate) async fn conclude<T>(self, outcome: anyhow::Result<T>) -> anyhow::Result<T> {
+        let stopped = match self.services {
+            Services::Here(host) => {
+                host.stop().await;
+                Ok(())
+            }
+            Services::There(program) => program.stop().await,
+        };
+        self.deployment.stack.stop().await?;
+        let dir = self.dir.display();
+        let outcome = outcome.with_context(|| format!("logs are in {dir}"))?;
+        stopped.with_context(|| format!("logs are in {dir}"))?;
+        fs::remove_dir_all(&self.dir).with_context(|| format!("cannot remove {dir}"))?;
+        Ok(outcome)
+    }
+}
+
+impl Servers {
+    async fn start(postgres: PostgresChoice, say: &(dyn Fn(&str) + Sync)) -> anyhow::Result<Self> {
         let dir = harness::temporary_folder()?;
         let options = StackOptions {
             dir: dir.clone(),
@@ -70,51 +165,27 @@ impl System {
             synced,
             "PostgreSQL does not sync its commits: its figures would mean nothing"
         );
-
-        let listen = ListenSettings {
-            listen: "127.0.0.1:0".parse()?,
-            admin_listen: "127.0.0.1:0".parse()?,
-            reflection: true,
-            limits,
-            connections: kit::settings::ConnectionSettings::default(),
-        };
-        let mut settings = deployment.settings(listen);
-        settings.cache = cache;
-        let services = services::all(&services::ServiceSettings {
-            checkpoints: deployment.checkpoint_settings(),
-            ..Default::default()
-        });
-        let host = Host::start(&settings, services, registry, Clock::system()).await?;
         let cores = std::thread::available_parallelism()?;
         Ok(Self {
-            url: format!("http://{}", host.address),
-            admin_url: format!("http://{}", host.admin_address),
+            deployment,
+            postmaster,
+            dir,
             description: format!(
                 "{cores} cores for everything, PostgreSQL {version} and NATS synced to disk"
             ),
-            postmaster,
-            dir,
-            deployment,
-            host,
         })
     }
 
-    /// A connection as superuser, for loading and looking.
-    pub(crate) async fn admin(&self) -> anyhow::Result<PgConnection> {
-        Ok(PgConnection::connect(&self.deployment.stack.postgres_admin_url).await?)
-    }
-
-    /// Waits until every event is published and consumed, so that one measure does not burden the next.
-    pub(crate) async fn settle(&self) -> anyhow::Result<()> {
-        settle(&self.deployment).await
-    }
-
-    /// Ends services and servers and removes their data.
-    pub(crate) async fn stop(self) -> anyhow::Result<()> {
-        self.host.stop().await;
-        self.deployment.stack.stop().await?;
-        fs::remove_dir_all(&self.dir)
-            .with_context(|| format!("cannot remove {}", self.dir.display()))
+    fn with(self, address: SocketAddr, admin_address: SocketAddr, services: Services) -> System {
+        System {
+            deployment: self.deployment,
+            url: format!("http://{address}"),
+            admin_url: format!("http://{admin_address}"),
+            description: self.description,
+            postmaster: self.postmaster,
+            dir: self.dir,
+            services,
+        }
     }
 }
 

@@ -26,7 +26,7 @@ use tonic::{Request, Status};
 use uuid::Uuid;
 
 use super::balance::{Line, Places};
-use crate::load::metadata_of;
+use crate::load::{metadata_of, told};
 
 const FIRMS: usize = 4;
 /// Callers that share their connections, one to each service.
@@ -443,17 +443,6 @@ impl Caller {
         let created = client.create_time_entry(self.request(request)).await?;
         Ok(created.into_inner().time_entry.unwrap_or_default().id)
     }
-}
-
-/// The code, the message, and what lies beneath.
-fn told(status: &Status) -> String {
-    let mut told = vec![format!("{:?}: {}", status.code(), status.message())];
-    let mut source = std::error::Error::source(status);
-    while let Some(error) = source {
-        told.push(error.to_string());
-        source = error.source();
-    }
-    told.join(": ")
 }
 
 fn with<T>(metadata: &MetadataMap, message: T) -> Request<T> {

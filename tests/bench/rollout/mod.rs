@@ -9,7 +9,7 @@ mod callers;
 mod replica;
 
 use std::fmt;
-use std::fs::{self, File};
+use std::fs;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
@@ -22,8 +22,8 @@ use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection as _};
 use uuid::Uuid;
 
-use crate::Options;
 use crate::system::settle;
+use crate::{Judged, Options};
 use balance::Places;
 use callers::{Load, Outcome};
 use replica::Replica;
@@ -148,29 +148,6 @@ async fn count(admin: &mut PgConnection, sql: String, ids: &[Uuid]) -> anyhow::R
 }
 
 impl Rollout {
-    /// Fails when a caller would have noticed the restarts, or an event is missing or there twice.
-    pub(crate) fn verdict(&self) -> anyhow::Result<()> {
-        let failures = &self.outcome.failures;
-        ensure!(
-            failures.is_empty(),
-            "{} calls failed:\n{}",
-            self.outcome.failed(),
-            failures.join("\n")
-        );
-        let written = i64::try_from(self.outcome.written.len())?;
-        ensure!(self.rows == written, "acknowledged rows are missing");
-        ensure!(
-            self.recorded == written,
-            "events of acknowledged rows are missing"
-        );
-        ensure!(self.events == written, "events are on record twice");
-        ensure!(
-            self.slowest_stop <= Duration::from_secs(10),
-            "a replica took longer than 10 s to stop"
-        );
-        Ok(())
-    }
-
     fn figures(&self) -> [(&'static str, String); 11] {
         let outcome = &self.outcome;
         let calls = outcome.calls();
@@ -197,16 +174,38 @@ impl Rollout {
             ),
         ]
     }
+}
 
-    /// The same for programs.
-    pub(crate) fn write_json(&self, file: File) -> anyhow::Result<()> {
-        let figures: Value = self
-            .figures()
+impl Judged for Rollout {
+    /// Fails when a caller would have noticed the restarts, or an event is missing or there twice.
+    fn verdict(&self) -> anyhow::Result<()> {
+        let failures = &self.outcome.failures;
+        ensure!(
+            failures.is_empty(),
+            "{} calls failed:\n{}",
+            self.outcome.failed(),
+            failures.join("\n")
+        );
+        let written = i64::try_from(self.outcome.written.len())?;
+        ensure!(self.rows == written, "acknowledged rows are missing");
+        ensure!(
+            self.recorded == written,
+            "events of acknowledged rows are missing"
+        );
+        ensure!(self.events == written, "events are on record twice");
+        ensure!(
+            self.slowest_stop <= Duration::from_secs(10),
+            "a replica took longer than 10 s to stop"
+        );
+        Ok(())
+    }
+
+    fn json(&self) -> Value {
+        self.figures()
             .into_iter()
             .map(|(name, value)| (name.to_owned(), json!(value)))
             .collect::<serde_json::Map<_, _>>()
-            .into();
-        Ok(serde_json::to_writer_pretty(file, &figures)?)
+            .into()
     }
 }
 
