@@ -26,6 +26,7 @@ mod pool;
 mod projects;
 mod readiness;
 mod reconcile;
+mod round_trips;
 mod tidy;
 mod time_entries;
 mod transport;
