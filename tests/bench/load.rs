@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use catalyst::deployment::Deployment;
+use http::{HeaderName, HeaderValue};
 use kit::TenantId;
 use kit::ctx::Clock;
 use tokio::task::JoinSet;
@@ -19,7 +20,7 @@ use crate::seed::Firm;
 use crate::system::System;
 
 /// Callers that share a connection.
-const CALLERS_PER_CONNECTION: usize = 4;
+pub(crate) const CALLERS_PER_CONNECTION: usize = 4;
 /// Longer than any run.
 const TOKEN_SECONDS: i64 = 86_400;
 
@@ -123,6 +124,15 @@ impl User {
         let mut request = Request::new(message);
         request.metadata_mut().clone_from(&self.metadata);
         request
+    }
+
+    /// What a request carries of the user, for other programs.
+    pub(crate) fn headers(&self) -> anyhow::Result<Vec<(String, String)>> {
+        let headers = self.metadata.clone().into_headers();
+        let text = |(name, value): (&HeaderName, &HeaderValue)| {
+            Ok((name.to_string(), value.to_str()?.to_owned()))
+        };
+        headers.iter().map(text).collect()
     }
 }
 

@@ -23,6 +23,7 @@ mod oracle;
 mod verify;
 mod rollout;
 mod soak;
+mod check;
 
 mod load;
 mod pgbench;
@@ -138,6 +139,8 @@ enum What {
     /// All services as a process of their own at half of what the machine can do for `--minutes`: nothing may grow. Not
     /// part of all.
     Soak,
+    /// Our callers beside h2load, which must be installed: the same call, in turns. Not part of all.
+    Check,
     /// Two reports beside each other; measures nothing.
     Compare,
 }
@@ -162,6 +165,7 @@ fn main() -> anyhow::Result<()> {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     match options.what {
         What::Rollout => return judge(&options, rollout::run),
+        What::Check => return judge(&options, check::run),
         What::Soak => return judge(&options, soak::run),
         _ => {}
     }
