@@ -3,11 +3,14 @@
 use std::path::PathBuf;
 use std::process::Child;
 
+use async_nats::ConnectOptions;
+use async_nats::jetstream;
 use catalyst::deployment::Deployment;
 use catalyst::services;
 use catalyst::stack::{NatsChoice, StackOptions};
 use harness::{Caller, Firm};
 use kit::cells::CellName;
+use kit::events::Stream;
 use kit::host::Host;
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection as _};
@@ -107,6 +110,36 @@ impl Ground {
     pub(super) async fn connections(&self, cell: &str) -> i64 {
         let of = "select count(*) from pg_stat_activity where usename ~ '_app$'";
         self.asks(cell, of).await
+    }
+
+    /// Tells once more of the last project of a firm, as a new event.
+    pub(super) async fn repeats_event(&self, tenant: kit::TenantId) {
+        let words = format!("{tenant}.projects.project_created");
+        let jetstream = jetstream::new(self.user("migrator").await);
+        let stream = jetstream.get_stream(Stream::Domain.name()).await;
+        let heard = format!("{}.{words}", Stream::Domain.heard());
+        let stream = stream.expect("the stream");
+        let event = stream.get_last_raw_message_by_subject(&heard).await;
+        let event = event.expect("the event");
+        let mut headers = event.headers;
+        let id = kit::ctx::Clock::system().new_uuid().to_string();
+        headers.insert("Nats-Msg-Id", id.as_str());
+        headers.insert("ce-id", id.as_str());
+        let subject = format!("{}.{words}", Stream::Domain.ingest());
+        let operator = self.user("operator").await;
+        let sent = operator.request_with_headers(subject, headers, event.payload);
+        let stored = sent.await.expect("the stream answers").payload;
+        let stored = String::from_utf8_lossy(&stored).into_owned();
+        assert!(!stored.contains("error"), "{stored}");
+    }
+
+    async fn user(&self, name: &str) -> async_nats::Client {
+        let stack = &self.deployment.stack;
+        let credentials = stack.credentials_dir.join(format!("{name}.creds"));
+        let options = ConnectOptions::with_credentials_file(credentials).await;
+        let options = options.expect("credentials");
+        let options = options.custom_inbox_prefix(format!("_INBOX_{name}"));
+        options.connect(&stack.nats_url).await.expect("connected")
     }
 
     /// Ends a cell's server, at once.

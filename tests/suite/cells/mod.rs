@@ -4,6 +4,7 @@
 mod ground;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use futures::StreamExt as _;
 use harness::{Firm, eventually};
@@ -20,6 +21,8 @@ const FIRMS: usize = 300;
 /// Firms of each dedicated cell.
 const DEDICATED: usize = 5;
 const AT_ONCE: usize = 8;
+/// A consumer that waits for a database waits for ten seconds.
+const IN_TIME: Duration = Duration::from_secs(6);
 
 /// A firm with a project in a cell.
 struct Placed {
@@ -273,7 +276,16 @@ async fn a_stopped_cell_costs_its_firms_alone_and_comes_back(
         repeated.extend(answers.into_iter().flatten());
     }
     assert!(repeated.len() <= 3, "repeated: {repeated:?}");
-    // What they changed meanwhile is on record, too: nobody's events wait for the cell.
+    ground.repeats_event(away[0].firm.id).await;
+    for cell in ["east", "south", "shared"] {
+        let it = of_cell(placed, cell)[0];
+        let project = it.firm.creates_project("meanwhile").await.id;
+        let of = format!("select count(*) from time_entries.project where id = '{project}'");
+        let heard = async || (ground.asks(cell, &of).await == 1).then_some(());
+        let heard = harness::within(IN_TIME, heard).await;
+        heard.unwrap_or_else(|| panic!("an event of {cell} waits for the cell that is away"));
+    }
+    // What they changed meanwhile is on record, too.
     for cell in ["east", "south", "shared"] {
         let it = of_cell(placed, cell)[0];
         let heard = async || {
