@@ -340,7 +340,18 @@ async fn a_database_is_no_other_cell_for_being_at_its_place(ground: &Ground, pla
     std::fs::write(&files[0], &urls[1]).expect("written");
     std::fs::write(&files[1], &urls[0]).expect("written");
     for cell in ["east", "south"] {
-        of_cell(placed, cell)[0].is_unavailable().await;
+        let it = of_cell(placed, cell)[0];
+        it.is_unavailable().await;
+        // And stays so: every replica of every service has looked at the databases by then.
+        let answer = harness::within(IN_TIME, async || match it.reads().await {
+            Err(refusal) if refusal.code() == Code::Unavailable => None,
+            answer => Some(answer),
+        });
+        let answer = answer.await;
+        assert!(
+            answer.is_none(),
+            "{cell} is served from the other: {answer:?}"
+        );
     }
     let admin = ground.deployment.stack.postgres_admin_url.clone();
     let admins = ground.deployment.stack.cell_admin_urls();
