@@ -39,7 +39,8 @@ pub(crate) struct Cell {
     pub(crate) pressure: Option<Pressure>,
     /// Where refusals of its tenants wait to be written.
     pub(crate) refusals: Queue,
-    serves: AtomicBool,
+    /// Its relays ask as well: nothing of a database is touched that has not been judged.
+    serves: Arc<AtomicBool>,
 }
 
 impl Cell {
@@ -52,7 +53,7 @@ impl Cell {
             wake,
             pressure: None,
             refusals,
-            serves: AtomicBool::new(true),
+            serves: Arc::new(AtomicBool::new(true)),
         }
     }
 
@@ -115,13 +116,15 @@ impl Cells {
         all
     }
 
-    /// Whether there are others than the shared one.
-    pub(crate) fn are_many(&self) -> bool {
-        let dedicated = self.dedicated.as_ref();
-        dedicated.is_some_and(|it| {
-            let cells = it.cells.read().unwrap_or_else(PoisonError::into_inner);
-            !cells.is_empty()
-        })
+    /// Whether the tenant is in the shared cell and there is no other: then nobody else waits for what it waits for.
+    pub(crate) fn are_one_for(&self, tenant: TenantId) -> bool {
+        let Some(dedicated) = &self.dedicated else {
+            return true;
+        };
+        let cells = dedicated.cells.read();
+        let is_alone = cells.unwrap_or_else(PoisonError::into_inner).is_empty();
+        let placement = dedicated.directory.placement(tenant);
+        is_alone && placement.is_some_and(|it| it.cell.is_shared())
     }
 
     /// Whether some tenants can be served although the shared cell is away.
@@ -141,6 +144,10 @@ impl Cells {
             let directory = &dedicated.directory;
             directory.becomes_known(tenant, BECOMES_KNOWN).await;
         }
+        self.serving(tenant)
+    }
+
+    fn serving(&self, tenant: TenantId) -> Result<Arc<Cell>, Error> {
         let cell = self.find(tenant)?;
         if cell.serves() {
             Ok(cell)
@@ -152,7 +159,9 @@ impl Cells {
     /// Where refusals of the tenant are written: a tenant that nothing is known of has no cell of its own.
     pub(crate) fn of_refusals(&self, tenant: TenantId) -> Result<Arc<Cell>, Error> {
         match &self.dedicated {
-            Some(dedicated) if dedicated.directory.placement(tenant).is_some() => self.find(tenant),
+            Some(dedicated) if dedicated.directory.placement(tenant).is_some() => {
+                self.serving(tenant)
+            }
             _ => Ok(Arc::clone(&self.shared)),
         }
     }

@@ -165,7 +165,7 @@ impl Directory {
         match operation {
             Operation::Put => match TenantDirectoryEntry::decode(value) {
                 Ok(entry) => {
-                    let known = Known {
+                    let mut known = Known {
                         state: entry.state(),
                         plan: Plan::of(entry.plan()).unwrap_or_default(),
                         placement: CellName::stored(&entry.cell).map(|cell| Placement {
@@ -178,6 +178,12 @@ impl Directory {
                         .get(&tenant)
                         .is_none_or(|before| before.version <= known.version);
                     if newer {
+                        // A release that knows of no cells tells of a newer version without one.
+                        let before = tenants.get(&tenant).and_then(|it| it.placement.clone());
+                        let epoch = |it: &Option<Placement>| it.as_ref().map(|it| it.epoch);
+                        if epoch(&known.placement) < epoch(&before) {
+                            known.placement = before;
+                        }
                         tenants.insert(tenant, known);
                     }
                 }

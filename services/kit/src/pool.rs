@@ -145,6 +145,7 @@ impl Pool {
     /// Whether the server answers within `limit`, however many wait for connections: over one that nobody has now, or one
     /// of its own that is closed again.
     pub(crate) async fn reaches(&self, limit: Duration) -> Result<(), sqlx::Error> {
+        let before = self.shared.returned();
         let generation = self.shared.generation.load(Ordering::Acquire);
         let idle = self.shared.take_idle(generation);
         let asked = async {
@@ -162,7 +163,11 @@ impl Pool {
             connection.close().await
         };
         let answered = tokio::time::timeout(limit, asked).await;
-        answered.unwrap_or_else(|_| Err(silence()))
+        match answered.unwrap_or_else(|_| Err(silence())) {
+            // Others have come back meanwhile: it is busy.
+            Err(_) if self.shared.returned() != before => Ok(()),
+            answered => answered,
+        }
     }
 
     /// Opens every connection that the pool may hold, so that the first calls of a new process, which come all at

@@ -15,6 +15,8 @@
 
 mod rows;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -51,6 +53,7 @@ struct Relay {
     tasks: Tasks,
     watch: Watch,
     cell: CellName,
+    serves: Arc<AtomicBool>,
     service: &'static str,
     noun: &'static str,
     outbox: &'static str,
@@ -65,6 +68,8 @@ pub(crate) struct Relays<'a> {
     pub(crate) bus: &'a Bus,
     pub(crate) clock: &'a Clock,
     pub(crate) pressure: &'a Pressure,
+    /// Whether the cell has been judged and may be touched.
+    pub(crate) serves: &'a Arc<AtomicBool>,
     pub(crate) tasks: &'a Tasks,
 }
 
@@ -98,6 +103,7 @@ impl Relays<'_> {
             tasks: tasks.clone(),
             watch: Watch::new(name, self.cell, outbox, pressure),
             cell: self.cell.clone(),
+            serves: Arc::clone(self.serves),
             service: name,
             noun: schema,
             outbox,
@@ -113,6 +119,10 @@ impl Relay {
     async fn run(self) {
         let mut failures: u32 = 0;
         while !self.tasks.is_stopping() {
+            if !self.serves.load(Ordering::Acquire) {
+                self.tasks.pause(POLL).await;
+                continue;
+            }
             match self.round().await {
                 Ok(Round::Moved) => {
                     failures = 0;

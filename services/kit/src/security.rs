@@ -168,8 +168,7 @@ impl SecurityLog {
     }
 
     async fn write_tallies(&self) {
-        self.write_limited().await;
-        self.write_unverified().await;
+        tokio::join!(self.write_limited(), self.write_unverified());
     }
 
     async fn write_limited(&self) {

@@ -256,7 +256,7 @@ impl Consuming {
                     // What is away is one cell, if there are several: the others' events must not wait for it.
                     let is_short = is_away(&*failure)
                         && begun.elapsed() < OUTAGE
-                        && !self.db.cells().are_many();
+                        && self.db.cells().are_one_for(tenant);
                     if !is_short || !self.tasks.pause(pause).await {
                         break failure;
                     }

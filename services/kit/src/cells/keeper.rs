@@ -34,6 +34,8 @@ const LOOK: Duration = Duration::from_secs(2);
 const PERIOD: Duration = Duration::from_secs(1);
 /// How long a cell may take to say that it is there.
 const ANSWER_LIMIT: Duration = Duration::from_secs(2);
+/// How long the check of a cell may take.
+const JUDGE_LIMIT: Duration = Duration::from_secs(15);
 /// Looks in a row at which a cell that serves says nothing, until it is away: one that is merely slow loses no call.
 const SILENCES: u32 = 2;
 /// How long a new process waits for the first look at its cells: their tenants are called as soon as it is ready.
@@ -71,7 +73,6 @@ impl Keeper {
     ) -> Result<Cells, SettingsError> {
         let name = CellName::SHARED;
         let shared = self.attend(name, shared, &self.settings, &self.tasks)?;
-        shared.serves.store(true, Ordering::Release);
         let cells = Cells::one(shared);
         if !self.definition.in_cells {
             return Ok(cells);
@@ -146,7 +147,8 @@ impl Keeper {
         let options = role_options(settings, &format!("{}_app", definition.schema))?;
         let pool = Pool::within(options, settings.database_max_connections, room);
         let tasks = self.tasks.child();
-        let cell = Arc::new(self.attend(name.clone(), pool, settings, &tasks)?);
+        let attended = self.attend(name.clone(), pool, settings, &tasks);
+        let cell = Arc::new(attended.inspect_err(|_| tasks.end())?);
         tasks.spawn(watch(Arc::clone(&cell), definition, tasks.clone()));
         Ok(Kept {
             url: settings.database_url.clone(),
@@ -166,6 +168,7 @@ impl Keeper {
         let definition = &self.definition;
         let pressure = Pressure::new(definition.name, self.outbox.clone());
         let wake = Wake::default();
+        let serves = Arc::new(AtomicBool::new(name.is_shared()));
         let writer = Writer::new(pool.clone(), definition.schema, tasks.clone());
         let relays = Relays {
             database: settings,
@@ -174,6 +177,7 @@ impl Keeper {
             bus: &self.bus,
             clock: &self.clock,
             pressure: &pressure,
+            serves: &serves,
             tasks,
         };
         relays.start(Stream::Domain, wake.clone())?;
@@ -186,7 +190,7 @@ impl Keeper {
             wake,
             pressure: Some(pressure),
             refusals,
-            serves: AtomicBool::new(false),
+            serves,
         })
     }
 }
@@ -231,7 +235,11 @@ async fn watch(cell: Arc<Cell>, definition: Definition, tasks: Tasks) {
 /// Whether the cell may serve, or why not.
 async fn look_at(cell: &Cell, definition: &Definition) -> Result<(), String> {
     if !cell.serves() {
-        let judged = judge(&cell.pool, definition, &cell.name).await;
+        // Those from before it was away may be dead without a word.
+        cell.pool.close_idle();
+        let judged = judge(&cell.pool, definition, &cell.name);
+        let judged = tokio::time::timeout(JUDGE_LIMIT, judged).await;
+        let judged = judged.map_err(|_| "it does not answer in time".to_owned())?;
         return judged.map_err(|error| chain(&error));
     }
     if cell.pool.unused() > UNUSED {
