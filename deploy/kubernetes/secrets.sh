@@ -30,7 +30,7 @@ secret migrate postgres/*_owner postgres/*_app postgres/*_relay postgres/audit_o
     nats/credentials/migrator.creds database-admin-url
 # Dedicated cells: where each is, and for the migration as its administrator.
 for name in cells cells-admin; do
-    if [[ -d $name ]]; then secret "$name" "$name"/*; fi
+    if compgen -G "$name/*" >/dev/null; then secret "$name" "$name"/*; fi
 done
 kubectl create configmap public-keys --namespace catalyst --dry-run=client --output yaml \
     --from-file=issuer.json --from-file=workload.json=workload/jwks.json

@@ -79,6 +79,15 @@ impl Firm {
         firm
     }
 
+    /// The same firm, at the services that answer on `channel`.
+    #[must_use]
+    pub fn at(&self, channel: Channel) -> Self {
+        Self {
+            id: self.id,
+            admin: self.admin.clone().over(channel),
+        }
+    }
+
     /// Waits until every service lets the firm in.
     pub async fn is_let_in(&self) {
         eventually("the services know the tenant", async || {

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use kit::bus::BusError;
+use kit::cells::CellFolder;
 use kit::host::StartError;
 use kit::settings::{
     DatabaseSettings, LogFormat, NatsSettings, Settings, SettingsError, TelemetrySettings,
@@ -13,6 +14,7 @@ use kit::settings::{
 use kit::wire::Plaintext;
 
 use crate::client::{self, ClientOptions};
+use crate::deployment::{CELLS_ADMIN_DIR, CellsBehind};
 use crate::keys::Keys;
 use crate::stack::identity::Identities;
 use crate::{deployment, doctor, import, reconcile, serve, services, up};
@@ -223,18 +225,23 @@ async fn migrate(options: MigrateOptions) -> anyhow::Result<()> {
     plaintext.check_database_url("CATALYST_DATABASE_ADMIN_URL", &options.database_admin_url)?;
     plaintext.check_database(&options.database)?;
     let cells = options.cells_admin_dir.as_deref();
-    let cells = cells.map(|folder| kit::cells::files("CATALYST_CELLS_ADMIN_DIR", folder));
+    let cells = cells.map(|folder| CellFolder::read(CELLS_ADMIN_DIR, folder));
     let cells = cells.transpose()?.unwrap_or_default();
-    for url in cells.values() {
-        plaintext.check_database_url("CATALYST_CELLS_ADMIN_DIR", url)?;
-    }
+    let cells = cells.and_then(CELLS_ADMIN_DIR, |_, url| {
+        plaintext.check_database_url(CELLS_ADMIN_DIR, &url)?;
+        Ok(url)
+    });
+    let database = DatabaseSettings {
+        plaintext,
+        ..options.database
+    };
     plaintext.check_nats(&options.nats)?;
     let _telemetry = kit::telemetry::start(&TelemetrySettings {
         otlp_endpoint: None,
         log: "warn".to_owned(),
         log_format: LogFormat::Text,
     })?;
-    deployment::migrate_database(&options.database_admin_url, &options.database, &cells).await?;
+    deployment::migrate_database(&options.database_admin_url, &database, &cells).await?;
     deployment::migrate_broker(&options.nats, options.nats_replicas).await
 }
 
@@ -251,7 +258,7 @@ fn exit_code(error: &anyhow::Error) -> u8 {
                 | StartError::Bus(BusError::Settings(_)) => EXIT_USAGE,
                 StartError::Bus(BusError::Unsynced { .. } | BusError::TooOld { .. })
                 | StartError::Pending(_)
-                | StartError::Cell { .. }
+                | StartError::Cell(_)
                 | StartError::Isolation { .. }
                 | StartError::Permissions { .. } => EXIT_CONFIG,
                 StartError::Bus(_)
@@ -262,9 +269,12 @@ fn exit_code(error: &anyhow::Error) -> u8 {
         }
         if matches!(
             cause.downcast_ref(),
-            Some(kit::migrate::MigrateError::OtherCell { .. })
+            Some(kit::migrate::MigrateError::OtherCell(_))
         ) {
             return EXIT_CONFIG;
+        }
+        if let Some(cells) = cause.downcast_ref::<CellsBehind>() {
+            return cells.first().map_or(EXIT_CONFIG, exit_code);
         }
         if cause.is::<client::audit_trail::Tampered>() || cause.is::<reconcile::Departed>() {
             return EXIT_CONFIG;

@@ -1,12 +1,12 @@
 //! A whole deployment on the embedded stack: servers, keys, migrations, topology and settings.
 //! `catalyst up` and the tests start from here.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use kit::bus::Bus;
-use kit::cells::CellName;
+use kit::cells::{CellFolder, CellName};
+use kit::error::chain;
 use kit::host::Definition;
 use kit::settings::{
     CacheSettings, CellSettings, DatabaseSettings, IdentitySettings, ListenSettings, NatsSettings,
@@ -18,6 +18,9 @@ use sqlx::postgres::PgConnectOptions;
 use crate::keys::{DEVELOPMENT_ISSUER, Keys};
 use crate::services;
 use crate::stack::{Stack, StackOptions};
+
+/// The setting that names the folder of the cells' administrators.
+pub(crate) const CELLS_ADMIN_DIR: &str = "CATALYST_CELLS_ADMIN_DIR";
 
 /// Servers that run, migrated and ready for services.
 pub struct Deployment {
@@ -105,12 +108,25 @@ impl Deployment {
     }
 }
 
+/// Cells that could not be brought up to date, while all others were.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", .0.iter().map(|error| chain(error.as_ref())).collect::<Vec<_>>().join("; "))]
+pub struct CellsBehind(Vec<anyhow::Error>);
+
+impl CellsBehind {
+    /// What became of the first of them.
+    pub fn first(&self) -> Option<&anyhow::Error> {
+        self.0.first()
+    }
+}
+
 /// Roles and schemas as the administrator, then every schema's migrations as its owner: of all services in the shared
 /// cell, of those that have rows in cells in each dedicated one, with the administrator's URL that goes by its name.
+/// A dedicated cell that fails does not keep the others from it: what failed is told at the end.
 pub async fn migrate_database(
     admin_url: &str,
     settings: &DatabaseSettings,
-    cell_admin_urls: &BTreeMap<CellName, String>,
+    admin_urls: &CellFolder<String>,
 ) -> anyhow::Result<()> {
     let variable = "CATALYST_DATABASE_ADMIN_URL";
     migrate_cell(
@@ -123,17 +139,29 @@ pub async fn migrate_database(
     .await?;
     let dedicated = settings.dedicated()?;
     let placed: Vec<Definition> = services::in_cells().collect();
-    let variable = "CATALYST_CELLS_ADMIN_DIR";
-    for (cell, settings) in &dedicated {
-        let admin_url = cell_admin_urls.get(cell).ok_or_else(|| {
-            let problem = format!("has no file {cell}: put the URL of its administrator there");
-            SettingsError::new(variable, problem)
-        })?;
-        migrate_cell(cell, &placed, variable, admin_url, settings)
-            .await
-            .with_context(|| format!("the cell {cell}"))?;
+    let mut failed: Vec<anyhow::Error> = Vec::new();
+    for (cell, settings) in &dedicated.cells {
+        // What is wrong with its file is told below.
+        if admin_urls.faults.contains_key(cell.as_str()) {
+            continue;
+        }
+        let migrated = match admin_urls.cells.get(cell) {
+            Some(url) => migrate_cell(cell, &placed, CELLS_ADMIN_DIR, url, settings).await,
+            None => {
+                let problem = format!("has no file {cell}: put the URL of its administrator there");
+                Err(SettingsError::new(CELLS_ADMIN_DIR, problem).into())
+            }
+        };
+        failed.extend(migrated.with_context(|| format!("the cell {cell}")).err());
     }
-    Ok(())
+    let faults = dedicated.faults.into_values();
+    failed.extend(faults.map(anyhow::Error::from));
+    let faults = admin_urls.faults.values();
+    failed.extend(faults.cloned().map(anyhow::Error::from));
+    if failed.is_empty() {
+        return Ok(());
+    }
+    Err(CellsBehind(failed).into())
 }
 
 async fn migrate_cell(

@@ -74,7 +74,7 @@ impl Reach {
         let shared = services::ALL.into_iter();
         let shared = shared.map(|definition| open(definition, &CellName::SHARED, &settings));
         let mut services: Vec<Service> = shared.collect::<anyhow::Result<_>>()?;
-        for (cell, settings) in settings.dedicated()? {
+        for (cell, settings) in settings.dedicated()?.whole()? {
             for definition in services::in_cells() {
                 services.push(open(definition, &cell, &settings)?);
             }

@@ -100,6 +100,7 @@ impl ServerOptions {
                 cell_max_connections: 1,
                 ..CellSettings::default()
             },
+            plaintext: self.plaintext,
             ..DatabaseSettings::new(url, password_dir, 1)
         };
         let checked = self.plaintext.check_database(&settings);

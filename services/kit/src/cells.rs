@@ -24,7 +24,7 @@ use crate::pressure::Pressure;
 use crate::security::{self, Queue};
 
 pub(crate) use keeper::Keeper;
-pub use name::{CellName, files};
+pub use name::{CellFolder, CellName, OtherCell};
 
 /// How long what an event causes waits for its tenant to be known: the event may be faster than the directory.
 const BECOMES_KNOWN: Duration = Duration::from_secs(2);

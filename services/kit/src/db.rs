@@ -9,13 +9,15 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use secrecy::ExposeSecret;
+use aws_lc_rs::hmac;
+use data_encoding::BASE64URL_NOPAD;
+use secrecy::{ExposeSecret, SecretString};
 use sqlx::postgres::{PgConnectOptions, PgRow};
 use sqlx::{AssertSqlSafe, FromRow};
 
 use crate::Error;
 use crate::cache::Caches;
-use crate::cells::{Cell, Cells};
+use crate::cells::{Cell, CellName, Cells};
 use crate::class::Class;
 use crate::ctx::Ctx;
 use crate::events::Emitted;
@@ -55,8 +57,8 @@ impl Db {
         wake: Wake,
         tasks: Tasks,
     ) -> Result<Self, SettingsError> {
-        let options = role_options(settings, &format!("{schema}_app"))?;
-        let pool = Pool::new(options, settings.database_max_connections);
+        let role = format!("{schema}_app");
+        let pool = Pool::new(settings, &role, settings.database_max_connections)?;
         let cells = Cells::one(Cell::of_command(pool, wake));
         Ok(Self::within(cells, settings, schema, tasks))
     }
@@ -191,7 +193,7 @@ impl ExemptDb {
         tasks: Tasks,
     ) -> Result<Self, SettingsError> {
         Ok(Self {
-            pool: Pool::new(role_options(settings, role)?, connections),
+            pool: Pool::new(settings, role, connections)?,
             tasks,
         })
     }
@@ -234,13 +236,28 @@ impl fmt::Debug for ExemptDb {
     }
 }
 
+/// The password of a role in a cell: what the folder holds, which in a dedicated cell is the key of what is used. Whoever
+/// owns that database is told its passwords, and learns nothing of another's.
+pub(crate) fn role_password(
+    folder: &Path,
+    cell: &CellName,
+    role: &str,
+) -> Result<SecretString, SettingsError> {
+    let password = read_secret("CATALYST_DATABASE_PASSWORD_DIR", &folder.join(role))?;
+    if cell.is_shared() {
+        return Ok(password);
+    }
+    let key = hmac::Key::new(hmac::HMAC_SHA256, password.expose_secret().as_bytes());
+    let tag = hmac::sign(&key, format!("password in the cell {cell}").as_bytes());
+    Ok(BASE64URL_NOPAD.encode(tag.as_ref()).into())
+}
+
 /// Connection options for a role, its password read from the folder of the settings.
 pub fn role_options(
     settings: &DatabaseSettings,
     role: &str,
 ) -> Result<PgConnectOptions, SettingsError> {
-    let path = settings.database_password_dir.join(role);
-    let password = read_secret("CATALYST_DATABASE_PASSWORD_DIR", &path)?;
+    let password = role_password(&settings.database_password_dir, &settings.cell, role)?;
     let mut options = wire::database_options("CATALYST_DATABASE_URL", &settings.database_url)?;
     if let Some(authorities) = &settings.database_ca_file {
         options = verified_by(options, authorities)?;

@@ -21,10 +21,10 @@ use crate::admin;
 use crate::aggregate::Aggregate;
 use crate::bus::{self, Bus, BusError};
 use crate::cache::Caches;
-use crate::cells::{CellName, Keeper};
+use crate::cells::{Keeper, OtherCell};
 use crate::connections::Connections;
 use crate::ctx::Clock;
-use crate::db::{Db, role_options};
+use crate::db::Db;
 use crate::directory::Directory;
 use crate::gate::Gate;
 use crate::kit::Kit;
@@ -36,7 +36,7 @@ use crate::pool::Pool;
 use crate::readiness::{self, Readiness};
 use crate::security::SecurityLog;
 use crate::server::CallLayer;
-use crate::settings::{Settings, SettingsError};
+use crate::settings::{DatabaseSettings, Settings, SettingsError};
 use crate::start::{Methods, add_reflection, bind, judge, keep_small, local};
 use crate::subscriber::parking::Parking;
 use crate::subscriber::{Consuming, Subscriber, Subscription};
@@ -127,15 +127,8 @@ pub enum StartError {
         reason: String,
     },
     /// The database is in use as another cell.
-    #[error(
-        "the database of the cell {expected} is the cell {found}: check which setting holds which URL"
-    )]
-    Cell {
-        /// Which it ought to be.
-        expected: CellName,
-        /// Which it says it is.
-        found: CellName,
-    },
+    #[error(transparent)]
+    Cell(OtherCell),
     /// The schema is behind this binary.
     #[error("migrations are pending: {}; run `catalyst migrate`", .0.join(", "))]
     Pending(Vec<String>),
@@ -299,9 +292,9 @@ impl Host {
             return Err(StartError::Permissions { service, departure });
         }
         let database = &settings.database;
-        let options = role_options(database, &format!("{}_app", definition.schema))?;
-        let pool = Pool::new(options, database.database_max_connections);
-        judge(&pool, &definition, &CellName::SHARED).await?;
+        let role = format!("{}_app", definition.schema);
+        let pool = Pool::new(database, &role, database.database_max_connections)?;
+        judge(&pool, &definition).await?;
         pool.fill().await;
 
         let bus = Bus::connect(&settings.nats, service).await?;
@@ -317,8 +310,10 @@ impl Host {
             .map_err(|_| StartError::Directory { service })?;
 
         let keeper = Keeper {
-            settings: database.clone(),
-            plaintext: settings.wire.plaintext,
+            settings: DatabaseSettings {
+                plaintext: settings.wire.plaintext,
+                ..database.clone()
+            },
             outbox: settings.outbox.clone(),
             definition,
             bus: bus.clone(),

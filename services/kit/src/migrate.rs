@@ -9,11 +9,12 @@ use std::path::Path;
 use secrecy::ExposeSecret;
 use sqlx::migrate::{Migrate, Migration, MigrationType, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection, SqlSafeStr};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Row, SqlSafeStr};
 
-use crate::cells::CellName;
+use crate::cells::{CellName, OtherCell};
+use crate::db::role_password;
 use crate::host::Definition;
-use crate::settings::{SettingsError, read_secret};
+use crate::settings::SettingsError;
 
 /// Why the database could not be brought up to date.
 #[derive(Debug, thiserror::Error)]
@@ -22,15 +23,8 @@ pub enum MigrateError {
     #[error(transparent)]
     Settings(#[from] SettingsError),
     /// The database is in use as another cell.
-    #[error(
-        "the database of the cell {expected} is the cell {found}: check which file holds which URL"
-    )]
-    OtherCell {
-        /// Which it ought to be.
-        expected: CellName,
-        /// Which it says it is.
-        found: CellName,
-    },
+    #[error(transparent)]
+    OtherCell(#[from] OtherCell),
     /// The database refused a step.
     #[error("{step}: {source}")]
     Step {
@@ -99,12 +93,11 @@ fn roles(definition: &Definition) -> Vec<(String, bool)> {
 
 /// Which cell the database says that it is, in the comment on the schema of the context; none before it was named.
 pub async fn cell_of(connection: &mut PgConnection) -> Result<Option<CellName>, sqlx::Error> {
-    let comment: Option<String> = sqlx::query_scalar(
-        "select obj_description(n.oid, 'pg_namespace') from pg_namespace n where n.nspname = 'app'",
-    )
-    .fetch_optional(connection)
-    .await?
-    .flatten();
+    // In the simple protocol: one round trip of each new connection.
+    let question =
+        "select obj_description(n.oid, 'pg_namespace') from pg_namespace n where n.nspname = 'app'";
+    let row = sqlx::raw_sql(question).fetch_optional(connection).await?;
+    let comment: Option<String> = row.map(|row| row.try_get(0)).transpose()?.flatten();
     let name = comment.as_deref().and_then(|it| it.strip_prefix(NAMED));
     Ok(name.and_then(CellName::parse))
 }
@@ -113,10 +106,10 @@ pub async fn cell_of(connection: &mut PgConnection) -> Result<Option<CellName>, 
 async fn refuse_other(connection: &mut PgConnection, cell: &CellName) -> Result<(), MigrateError> {
     let found = cell_of(connection).await;
     match found.map_err(step("read the cell's name"))? {
-        Some(found) if found != *cell => Err(MigrateError::OtherCell {
-            expected: cell.clone(),
-            found,
-        }),
+        found @ Some(_) if found.as_ref() != Some(cell) => {
+            let expected = cell.clone();
+            Err(OtherCell { expected, found }.into())
+        }
         _ => Ok(()),
     }
 }
@@ -150,8 +143,7 @@ pub async fn bootstrap(
     )];
     for definition in definitions {
         for (role, serves) in roles(definition) {
-            let password =
-                read_secret("CATALYST_DATABASE_PASSWORD_DIR", &password_dir.join(&role))?;
+            let password = role_password(password_dir, cell, &role)?;
             script.push(role_script(&role, password.expose_secret(), &database));
             script.push(role_settings(&role, serves));
         }
@@ -274,7 +266,10 @@ async fn connect_owner(
         .disable_statement_logging()
         .connect()
         .await
-        .map_err(step(format!("connect as {}_owner", definition.schema)))
+        .map_err(step(format!(
+            "connect as {}_owner (its URL and the administrator's must lead to the same database)",
+            definition.schema
+        )))
 }
 
 /// Names of migrations that this binary has and the database has not. A database without the schema has none of them.

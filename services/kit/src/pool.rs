@@ -12,9 +12,12 @@ use futures::StreamExt;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection};
 
+use crate::cells::{CellName, OtherCell};
 use crate::room::{Place, Room, TENURE, Tenancy};
+use crate::settings::{DatabaseSettings, SettingsError};
 use crate::turns::{Asker, Part, Turn, Turns};
 use crate::usage::USAGE;
+use crate::{db::role_options, migrate};
 
 /// How long a new connection may take to open, an old one to begin a transaction, and how long the service's own work
 /// waits for one that is free.
@@ -36,6 +39,8 @@ pub(crate) struct Pool {
 #[derive(Debug)]
 struct Shared {
     options: PgConnectOptions,
+    /// What the database must say that it is.
+    cell: CellName,
     turns: Turns,
     size: u32,
     idle: Mutex<Vec<Idle>>,
@@ -76,24 +81,46 @@ pub(crate) struct Lease {
 }
 
 impl Pool {
-    pub(crate) fn new(options: PgConnectOptions, size: u32) -> Self {
-        Self::of(options, Turns::new(size, Part::OfItsPlan), size, None)
+    /// As the named role.
+    pub(crate) fn new(
+        settings: &DatabaseSettings,
+        role: &str,
+        size: u32,
+    ) -> Result<Self, SettingsError> {
+        Self::of(
+            settings,
+            role,
+            Turns::new(size, Part::OfItsPlan),
+            size,
+            None,
+        )
     }
 
     /// A pool for few tenants, each of which may hold all of it, with its connections in the room.
-    pub(crate) fn within(options: PgConnectOptions, size: u32, room: &Room) -> Self {
+    pub(crate) fn within(
+        settings: &DatabaseSettings,
+        role: &str,
+        room: &Room,
+    ) -> Result<Self, SettingsError> {
+        let size = settings.database_max_connections;
         let turns = Turns::new(size, Part::Whole);
-        let pool = Self::of(options, turns, size, Some(room.clone()));
+        let pool = Self::of(settings, role, turns, size, Some(room.clone()))?;
         let tenancy: Arc<dyn Tenancy> = Arc::clone(&pool.shared) as Arc<dyn Tenancy>;
         room.admit(Arc::downgrade(&tenancy));
-        pool
+        Ok(pool)
     }
 
-    fn of(options: PgConnectOptions, turns: Turns, size: u32, room: Option<Room>) -> Self {
-        let options = options.disable_statement_logging();
-        Self {
+    fn of(
+        settings: &DatabaseSettings,
+        role: &str,
+        turns: Turns,
+        size: u32,
+        room: Option<Room>,
+    ) -> Result<Self, SettingsError> {
+        Ok(Self {
             shared: Arc::new(Shared {
-                options,
+                options: role_options(settings, role)?.disable_statement_logging(),
+                cell: settings.cell.clone(),
                 turns,
                 size,
                 idle: Mutex::default(),
@@ -103,7 +130,7 @@ impl Pool {
                 used: AtomicU64::new(now()),
                 closed: AtomicBool::new(false),
             }),
-        }
+        })
     }
 
     /// Closes every connection, those in use as they come back, and lets nobody open another.
@@ -158,9 +185,7 @@ impl Pool {
                 }
                 return Ok(());
             }
-            let mut connection = self.shared.options.connect().await?;
-            sqlx::raw_sql("select 1").execute(&mut connection).await?;
-            connection.close().await
+            self.shared.connect().await?.close().await
         };
         let answered = tokio::time::timeout(limit, asked).await;
         match answered.unwrap_or_else(|_| Err(silence())) {
@@ -215,7 +240,7 @@ impl Pool {
             None => {
                 let left = wait.saturating_sub(begun.elapsed());
                 let place = self.shared.place(&turn, left).await?;
-                let connecting = self.shared.options.connect();
+                let connecting = self.shared.connect();
                 let connection = tokio::time::timeout(connect, connecting)
                     .await
                     .map_err(|_| silence())??;
@@ -291,6 +316,19 @@ fn is_silence(error: &sqlx::Error) -> bool {
 impl Shared {
     fn returned(&self) -> u64 {
         self.returned.load(Ordering::Acquire)
+    }
+
+    /// A new connection, to a database that says that it is the cell: a name may lead elsewhere from one connection to the
+    /// next.
+    async fn connect(&self) -> Result<PgConnection, sqlx::Error> {
+        let mut connection = self.options.connect().await?;
+        let found = migrate::cell_of(&mut connection).await?;
+        if found.as_ref() != Some(&self.cell) {
+            let expected = self.cell.clone();
+            let other = OtherCell { expected, found };
+            return Err(sqlx::Error::Configuration(Box::new(other)));
+        }
+        Ok(connection)
     }
 
     fn idle(&self) -> MutexGuard<'_, Vec<Idle>> {

@@ -10,13 +10,17 @@
 //! the broker and never for another tenant's backlog. Of one tenant the oldest rows go first, and a batch is published
 //! in the order in which its rows were written, which keeps the order of each aggregate.
 //!
+//! **Nobody else's events.** Whoever owns the database of a dedicated cell can write any row: what it says of a tenant that
+//! the directory does not place there is not published.
+//!
 //! **Two hands.** While a batch is at the broker, the rows of the one before are removed and the next one is read. It
 //! is published after the acknowledgement and not beside it: were a batch to fail, one behind it could overtake it.
 
 mod rows;
 
+use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -26,6 +30,7 @@ use crate::bus::Bus;
 use crate::cells::CellName;
 use crate::ctx::Clock;
 use crate::db::ExemptDb;
+use crate::directory::Directory;
 use crate::events::{self, Stream};
 use crate::failpoint;
 use crate::host::Definition;
@@ -54,6 +59,10 @@ struct Relay {
     watch: Watch,
     cell: CellName,
     serves: Arc<AtomicBool>,
+    /// Of a dedicated cell.
+    directory: Option<Directory>,
+    /// Rows that were not published at the last look.
+    withheld: AtomicUsize,
     service: &'static str,
     noun: &'static str,
     outbox: &'static str,
@@ -70,6 +79,8 @@ pub(crate) struct Relays<'a> {
     pub(crate) pressure: &'a Pressure,
     /// Whether the cell has been judged and may be touched.
     pub(crate) serves: &'a Arc<AtomicBool>,
+    /// Of a dedicated cell: whose events may come from it.
+    pub(crate) directory: Option<&'a Directory>,
     pub(crate) tasks: &'a Tasks,
 }
 
@@ -104,6 +115,8 @@ impl Relays<'_> {
             watch: Watch::new(name, self.cell, outbox, pressure),
             cell: self.cell.clone(),
             serves: Arc::clone(self.serves),
+            directory: self.directory.cloned(),
+            withheld: AtomicUsize::new(0),
             service: name,
             noun: schema,
             outbox,
@@ -230,12 +243,41 @@ impl Relay {
 
     /// Reads the next batch, and tells how much waits with it.
     async fn read(&self, session: &mut Session, at_the_broker: &Batch) -> Result<Batch, Error> {
-        let batch = self.rows.read(session, at_the_broker).await?;
+        let mut batch = self.rows.read(session, at_the_broker).await?;
         match batch.backlog() {
             Some(backlog) => self.watch.tell(backlog),
             None => self.measure(session).await?,
         }
+        self.withhold(&mut batch);
         Ok(batch)
+    }
+
+    /// Leaves rows of tenants that are not placed in the cell where they are.
+    fn withhold(&self, batch: &mut Batch) {
+        let Some(directory) = &self.directory else {
+            return;
+        };
+        // Asked once for each tenant: of two rows the later one must not go alone.
+        let mut is_placed = HashMap::new();
+        for row in &batch.rows {
+            is_placed.entry(row.tenant).or_insert_with(|| {
+                let placement = directory.placement(row.tenant);
+                placement.is_some_and(|it| it.cell == self.cell)
+            });
+        }
+        let read = batch.rows.len();
+        batch
+            .rows
+            .retain(|row| is_placed.get(&row.tenant) == Some(&true));
+        let withheld = read - batch.rows.len();
+        let before = self.withheld.swap(withheld, Ordering::Relaxed);
+        METRICS.relay_withheld.record(
+            u64::try_from(withheld).unwrap_or(u64::MAX),
+            self.watch.labels(),
+        );
+        if withheld > 0 && before == 0 {
+            tracing::error!(service = self.service, cell = %self.cell, relay.outbox = self.outbox, relay.rows = withheld, "the cell's outbox holds events of tenants that are not placed there; they are not published");
+        }
     }
 
     /// Counts what waits, when the last count is old.

@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 
-use crate::wire::WireSettings;
+use crate::cells::CellName;
+use crate::wire::{Plaintext, WireSettings};
 
 /// Why a setting cannot be used: one line that names the variable and the remedy. The process exits with 64.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 #[error("{variable}: {problem}")]
 pub struct SettingsError {
     /// The variable at fault.
@@ -143,13 +144,19 @@ pub struct DatabaseSettings {
     /// Dedicated cells beside that database.
     #[command(flatten)]
     pub cells: CellSettings,
+    /// Which cell that database is: it must say so itself at each connection.
+    #[arg(skip)]
+    pub cell: CellName,
+    /// Where plaintext may go to a dedicated cell.
+    #[arg(skip)]
+    pub plaintext: Plaintext,
 }
 
 /// The databases of tenants that have one for themselves.
 #[derive(Clone, Debug, clap::Args)]
 pub struct CellSettings {
     /// Folder with one file per dedicated cell, named as the cell, that holds the URL of its database as
-    /// CATALYST_DATABASE_URL does; the roles have the same passwords there. Read again every few seconds.
+    /// CATALYST_DATABASE_URL does. Read again every few seconds.
     #[arg(long, env = "CATALYST_CELLS_DIR")]
     pub cells_dir: Option<PathBuf>,
     /// Connections that each service of this process may hold in one dedicated cell as its serving role.
@@ -180,6 +187,8 @@ impl DatabaseSettings {
             database_wait_milliseconds: DATABASE_WAIT,
             database_ca_file: None,
             cells: CellSettings::default(),
+            cell: CellName::SHARED,
+            plaintext: Plaintext::default(),
         }
     }
 }

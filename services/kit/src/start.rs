@@ -12,7 +12,7 @@ use tonic::service::Routes;
 
 use crate::attest;
 use crate::bus::Bus;
-use crate::cells::CellName;
+use crate::cells::{CellName, OtherCell};
 use crate::db::Db;
 use crate::error::chain;
 use crate::host::{Definition, StartError};
@@ -29,29 +29,20 @@ use crate::usage::USAGE;
 
 /// Refuses a database that is another cell, a schema that is behind, a session that is not the serving role, and any
 /// departure from isolation.
-pub(crate) async fn judge(
-    pool: &Pool,
-    definition: &Definition,
-    cell: &CellName,
-) -> Result<(), StartError> {
+pub(crate) async fn judge(pool: &Pool, definition: &Definition) -> Result<(), StartError> {
     let service = definition.name;
     let failed = |error: sqlx::Error| StartError::Database {
         service,
         reason: chain(&error),
     };
     let leased = pool.acquire(Asker::SERVICE, ACQUIRE_LIMIT).await;
-    let mut lease = leased.map_err(failed)?;
-    let found = migrate::cell_of(lease.connection()).await;
-    match found.map_err(failed)? {
-        Some(found) if found == *cell => {}
-        None => return Err(StartError::Pending(vec!["the name of the cell".to_owned()])),
-        Some(found) => {
-            return Err(StartError::Cell {
-                expected: cell.clone(),
-                found,
-            });
+    let mut lease = leased.map_err(|error| match OtherCell::of(&error) {
+        Some(OtherCell { found: None, .. }) => {
+            StartError::Pending(vec!["the name of the cell".to_owned()])
         }
-    }
+        Some(other) => StartError::Cell(other.clone()),
+        None => failed(error),
+    })?;
     let pending = migrate::pending(lease.connection(), definition).await?;
     if !pending.is_empty() {
         return Err(StartError::Pending(pending));

@@ -63,6 +63,8 @@ pub struct Metrics {
     pub pool_in_use: Gauge<u64>,
     /// Whether a dedicated cell that there is does not serve its tenants, 1 or 0, by service and cell.
     pub cell_away: Gauge<u64>,
+    /// Rows of a dedicated cell's outbox that are of tenants placed elsewhere.
+    pub relay_withheld: Gauge<u64>,
 }
 
 /// The instruments, on the provider that [`start`] installed.
@@ -105,6 +107,7 @@ pub static METRICS: LazyLock<Metrics> = LazyLock::new(|| {
         cache_reads: meter.u64_counter("catalyst.cache.reads").build(),
         pool_in_use: meter.u64_gauge("catalyst.pool.in_use").build(),
         cell_away: meter.u64_gauge("catalyst.cell.away").build(),
+        relay_withheld: meter.u64_gauge("catalyst.relay.withheld").build(),
     }
 });
 

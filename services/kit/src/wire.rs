@@ -73,11 +73,7 @@ impl Plaintext {
 
     /// Refuses a database that is reached in plaintext, or without being known by its certificate and name.
     pub fn check_database(self, settings: &DatabaseSettings) -> Result<(), SettingsError> {
-        self.check_database_url("CATALYST_DATABASE_URL", &settings.database_url)?;
-        for cell in settings.dedicated()?.values() {
-            self.check_database_url("CATALYST_CELLS_DIR", &cell.database_url)?;
-        }
-        Ok(())
+        self.check_database_url("CATALYST_DATABASE_URL", &settings.database_url)
     }
 
     /// As [`Plaintext::check_database`], for the URL of any role.

@@ -182,9 +182,16 @@ fn read_create(
         "" => Some(CellName::SHARED),
         cell => read_cell(kit, &mut fields, "tenant.cell", cell)?,
     };
-    let active = match tenant.state() {
-        pb::TenantState::Unspecified | pb::TenantState::Active => true,
-        pb::TenantState::Suspended => false,
+    let active = match pb::TenantState::try_from(tenant.state) {
+        Ok(pb::TenantState::Unspecified | pb::TenantState::Active) => true,
+        Ok(pb::TenantState::Suspended) => false,
+        Err(_) => {
+            fields.reject(
+                "tenant.state",
+                "must be ACTIVE or SUSPENDED, or none for ACTIVE",
+            );
+            false
+        }
     };
     let profile = slug.zip(display_name).zip(time_zone.zip(currency)).map(
         |((slug, display_name), (time_zone, currency))| Profile {

@@ -44,7 +44,7 @@ impl OwnDatabase {
             let migrated = catalyst::deployment::migrate_database(
                 &copy.admin_url,
                 &settings,
-                &std::collections::BTreeMap::new(),
+                &kit::cells::CellFolder::default(),
             )
             .await;
             migrated.ok()

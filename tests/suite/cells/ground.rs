@@ -33,6 +33,26 @@ pub(super) fn named(cell: &str) -> CellName {
     CellName::parse(cell).expect("a name")
 }
 
+/// All services in one process.
+async fn process(deployment: &Deployment) -> (Host, Channel) {
+    let mut settings = harness::settings();
+    let own = deployment.settings(settings.listen.clone());
+    settings.database = own.database;
+    settings.database.cells.cell_max_connections = ROOM_OF_ONE;
+    settings.database.cells.cells_max_connections = ROOM;
+    settings.database.database_wait_milliseconds = 10_000;
+    settings.nats = own.nats;
+    let names: Vec<&str> = services::ALL.iter().map(|it| it.name).collect();
+    let of_services = services::ServiceSettings {
+        checkpoints: deployment.checkpoint_settings(),
+        ..Default::default()
+    };
+    let host = harness::host_with(&settings, &names, &of_services).await;
+    let host = host.expect("the services start");
+    let url = Endpoint::from_shared(format!("http://{}", host.address));
+    (host, url.expect("a URL").connect_lazy())
+}
+
 impl Ground {
     pub(super) async fn start(cells: &[&str]) -> Self {
         let dir = harness::temporary_folder().expect("a folder");
@@ -54,24 +74,10 @@ impl Ground {
         let pids = dedicated.chain([shared, stack.nats.pid()]);
         let watchdog = harness::end_with_this_process(pids, &dir).expect("a shell");
 
-        let mut settings = harness::settings();
-        let own = deployment.settings(settings.listen.clone());
-        settings.database = own.database;
-        settings.database.cells.cell_max_connections = ROOM_OF_ONE;
-        settings.database.cells.cells_max_connections = ROOM;
-        settings.database.database_wait_milliseconds = 10_000;
-        settings.nats = own.nats;
-        let names: Vec<&str> = services::ALL.iter().map(|it| it.name).collect();
-        let of_services = services::ServiceSettings {
-            checkpoints: deployment.checkpoint_settings(),
-            ..Default::default()
-        };
-        let host = harness::host_with(&settings, &names, &of_services).await;
-        let host = host.expect("the services start");
-        let url = format!("http://{}", host.address);
+        let (host, channel) = process(&deployment).await;
         Self {
-            channel: Endpoint::from_shared(url).expect("a URL").connect_lazy(),
             deployment,
+            channel,
             host,
             dir,
             watchdog,
@@ -95,7 +101,13 @@ impl Ground {
 
     /// What a question to a cell's database finds, as superuser.
     pub(super) async fn asks(&self, cell: &str, question: &str) -> i64 {
-        let url = match self.deployment.stack.cell_admin_urls().get(&named(cell)) {
+        let url = match self
+            .deployment
+            .stack
+            .cell_admin_urls()
+            .cells
+            .get(&named(cell))
+        {
             Some(url) => url.clone(),
             None => self.deployment.stack.postgres_admin_url.clone(),
         };
@@ -104,6 +116,26 @@ impl Ground {
         let found = asked.fetch_one(&mut admin).await.expect("asked");
         admin.close().await.expect("closed");
         found
+    }
+
+    /// Changes something in a cell's database, as superuser.
+    pub(super) async fn does(&self, cell: &str, statement: &str) {
+        let url = self.deployment.stack.cell_admin_urls().cells[&named(cell)].clone();
+        let mut admin = PgConnection::connect(&url).await.expect("connected");
+        let done = sqlx::raw_sql(AssertSqlSafe(statement.to_owned()));
+        done.execute(&mut admin).await.expect("done");
+        admin.close().await.expect("closed");
+    }
+
+    /// One more process of all services.
+    pub(super) async fn another_process(&self) -> (Host, Channel) {
+        process(&self.deployment).await
+    }
+
+    /// The settings of its processes.
+    pub(super) fn database_settings(&self) -> kit::settings::DatabaseSettings {
+        let settings = self.deployment.settings(harness::settings().listen);
+        settings.database
     }
 
     /// Connections of the serving roles in a cell.

@@ -2,19 +2,19 @@
 //! else; a cell that is away, that is gone or that is not what it ought to be costs its own firms alone.
 
 mod ground;
+mod placed;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures::StreamExt as _;
 use harness::{Firm, eventually};
-use proto::common::v1::ErrorReason;
-use proto::projects::v1 as projects;
 use proto::tenants::v1 as tenants;
-use tonic::{Code, Status};
-use tonic_types::StatusExt as _;
+use sqlx::{ConnectOptions as _, Connection as _};
+use tonic::Code;
 
 use ground::{Ground, ROOM};
+use placed::{Placed, new_client};
 
 const CELLS: [&str; 3] = ["east", "north", "south"];
 const FIRMS: usize = 300;
@@ -23,101 +23,6 @@ const DEDICATED: usize = 5;
 const AT_ONCE: usize = 8;
 /// A consumer that waits for a database waits for ten seconds.
 const IN_TIME: Duration = Duration::from_secs(6);
-
-/// A firm with a project in a cell.
-struct Placed {
-    cell: &'static str,
-    firm: Firm,
-    project: String,
-}
-
-impl Placed {
-    async fn in_cell(ground: &Ground, cell: &'static str) -> Self {
-        let firm = ground.firm(cell).await;
-        // A connection to a cell is opened when it is needed, which a busy machine may do too late once.
-        let request = new_client();
-        let client = eventually("the firm has a client", async || {
-            let created = firm.projects().create_client(request.clone()).await.ok()?;
-            created.into_inner().client
-        })
-        .await;
-        let project = projects::Project {
-            client_id: client.id,
-            code: unique_code(),
-            display_name: "first".to_owned(),
-            ..Default::default()
-        };
-        let request = projects::CreateProjectRequest {
-            project: Some(project),
-            request_id: kit::ctx::Clock::system().new_uuid().to_string(),
-        };
-        let project = eventually("the firm has a project", async || {
-            let created = firm.projects().create_project(request.clone()).await.ok()?;
-            created.into_inner().project
-        })
-        .await;
-        Self {
-            cell,
-            firm,
-            project: project.id,
-        }
-    }
-
-    /// Reads its project.
-    async fn reads(&self) -> Result<(), Status> {
-        let request = projects::GetProjectRequest {
-            project_id: self.project.clone(),
-        };
-        let read = self.firm.projects().get_project(request).await;
-        read.map(drop)
-    }
-
-    /// Creates a client.
-    async fn writes(&self) -> Result<(), Status> {
-        let created = self.firm.projects().create_client(new_client()).await;
-        created.map(drop)
-    }
-
-    async fn is_served(&self) {
-        eventually("the firm is served", async || {
-            (self.reads().await.is_ok() && self.writes().await.is_ok()).then_some(())
-        })
-        .await;
-    }
-
-    async fn is_unavailable(&self) {
-        let refusal = eventually("the firm is not served", async || self.reads().await.err()).await;
-        assert_away(&refusal);
-    }
-}
-
-fn new_client() -> projects::CreateClientRequest {
-    let client = projects::Client {
-        code: unique_code(),
-        display_name: "another".to_owned(),
-        ..Default::default()
-    };
-    projects::CreateClientRequest {
-        client: Some(client),
-        request_id: kit::ctx::Clock::system().new_uuid().to_string(),
-    }
-}
-
-fn unique_code() -> String {
-    let id = kit::ctx::Clock::system().new_uuid().simple().to_string();
-    format!("k-{}", &id[20..])
-}
-
-fn assert_away(refusal: &Status) {
-    let reason = refusal.get_details_error_info().expect("a reason").reason;
-    let away = ErrorReason::DatabaseUnavailable.as_str_name();
-    assert_eq!(refusal.code(), Code::Unavailable, "{refusal:?}");
-    assert!(away.ends_with(&reason), "{reason}");
-    assert!(
-        !CELLS.iter().any(|cell| refusal.message().contains(cell)),
-        "{refusal:?}"
-    );
-}
 
 /// Every firm of the shared cell and of the dedicated ones.
 async fn all(ground: &Ground) -> Vec<Placed> {
@@ -148,9 +53,13 @@ async fn three_hundred_firms_live_in_four_cells_and_none_suffers_for_another() {
     rows_are_in_their_cell_alone(&ground, &placed).await;
     every_change_is_on_record(&placed).await;
     connections_stay_within_their_bounds(&ground, &placed).await;
+    nobody_elses_event_leaves_a_cell(&ground, &placed).await;
+    passwords_of_the_shared_cell_open_no_other(&ground).await;
+    a_file_that_cannot_be_used_costs_its_own_cell_alone(&ground, &placed).await;
     a_stopped_cell_costs_its_firms_alone_and_comes_back(&mut ground, &placed).await;
     a_cell_that_is_named_no_longer_is_closed(&ground, &placed).await;
     a_database_is_no_other_cell_for_being_at_its_place(&ground, &placed).await;
+    no_connection_is_opened_to_another_cell(&ground, &placed).await;
     a_firm_is_placed_before_it_is_let_in(&ground).await;
     ground.end().await;
 }
@@ -245,6 +154,121 @@ async fn connections_stay_within_their_bounds(ground: &Ground, placed: &[Placed]
     // The service's own work does without a place, and a session ends on the server a moment after its client.
     let bound = i64::from(ROOM) + 4;
     assert!((1..=bound).contains(&most), "{most} connections");
+}
+
+/// Whoever owns the database of a cell writes an event of a firm that is not placed there.
+async fn nobody_elses_event_leaves_a_cell(ground: &Ground, placed: &[Placed]) {
+    let victim = of_cell(placed, "shared")[0];
+    let east = of_cell(placed, "east")[0];
+    let forged = kit::ctx::Clock::system().new_uuid();
+    for outbox in ["outbox", "security_outbox"] {
+        let statement = format!(
+            "insert into projects.{outbox} \
+                 (tenant_id, event_id, type, aggregate_id, version, occurred_at, actor_kind, actor_id, body) \
+             values ('{}', '{forged}', 'catalyst.projects.v1.ClientDeleted', '{forged}', 1, now(), 'user', 'mallory', '')",
+            victim.firm.id
+        );
+        ground.does("east", &statement).await;
+    }
+    // What is published after it, and read with it, is on record.
+    let id = east.firm.creates_project("after the forged event").await.id;
+    let request = || proto::audit::v1::ListRecordsRequest {
+        page_size: 100,
+        ..Default::default()
+    };
+    eventually("the cell's own event is on record", async || {
+        let listed = east.firm.audit().list_records(request()).await.ok()?;
+        let records = listed.into_inner().records;
+        records
+            .iter()
+            .any(|row| row.resource_id == id)
+            .then_some(())
+    })
+    .await;
+    for outbox in ["outbox", "security_outbox"] {
+        let waits = format!("select count(*) from projects.{outbox} where event_id = '{forged}'");
+        assert_eq!(ground.asks("east", &waits).await, 1, "{outbox}");
+        let statement = format!("delete from projects.{outbox} where event_id = '{forged}'");
+        ground.does("east", &statement).await;
+    }
+    let listed = victim.firm.audit().list_records(request()).await;
+    let records = listed.expect("listed").into_inner().records;
+    let forged = forged.to_string();
+    assert!(records.iter().all(|row| row.resource_id != forged));
+}
+
+/// Whoever owns the server of a dedicated cell is told its passwords.
+async fn passwords_of_the_shared_cell_open_no_other(ground: &Ground) {
+    let shared = ground.database_settings();
+    let dedicated = shared.dedicated().expect("read").whole().expect("sound");
+    for (cell, settings) in &dedicated {
+        for role in ["projects_owner", "projects_app", "projects_relay"] {
+            let own = kit::db::role_options(settings, role).expect("options");
+            let connected = own.connect().await;
+            connected.expect("its own").close().await.expect("closed");
+            let password = std::fs::read_to_string(shared.database_password_dir.join(role));
+            let other = kit::db::role_options(settings, role).expect("options");
+            let other = other.password(password.expect("a password").trim_end());
+            let refused = other.connect().await.expect_err("another cell's");
+            let code = refused
+                .as_database_error()
+                .and_then(sqlx::error::DatabaseError::code);
+            assert_eq!(code.as_deref(), Some("28P01"), "{role} of {cell}");
+        }
+    }
+}
+
+async fn a_file_that_cannot_be_used_costs_its_own_cell_alone(ground: &Ground, placed: &[Placed]) {
+    let south = ground.file_of("south");
+    let url = std::fs::read(&south).expect("read");
+    let strays = [ground.file_of("A stray"), ground.file_of("a-new-one")];
+    for file in strays.iter().chain([&south]) {
+        std::fs::write(file, "no URL\n").expect("written");
+    }
+    // A new process begins without it; one that knew the cell goes on.
+    let (host, channel) = ground.another_process().await;
+    for it in placed.iter().filter(|it| it.cell != "south").take(20) {
+        it.is_served().await;
+        it.over(channel.clone()).is_served().await;
+    }
+    of_cell(placed, "south")[0].is_served().await;
+    let without = of_cell(placed, "south")[0].over(channel.clone());
+    without.is_unavailable().await;
+
+    let admin = ground.deployment.stack.postgres_admin_url.clone();
+    let admins = ground.deployment.stack.cell_admin_urls();
+    let settings = ground.database_settings();
+    let migrated = catalyst::deployment::migrate_database(&admin, &settings, &admins).await;
+    let refused = format!("{:#}", migrated.expect_err("some could not be"));
+    for file in ["\"A stray\"", "the file a-new-one", "the file south"] {
+        assert!(refused.contains(file), "{file}: {refused}");
+    }
+
+    for file in &strays {
+        std::fs::remove_file(file).expect("removed");
+    }
+    std::fs::write(&south, url).expect("written");
+    without.is_served().await;
+    host.stop().await;
+}
+
+/// A name may lead to another database from one connection to the next.
+async fn no_connection_is_opened_to_another_cell(ground: &Ground, placed: &[Placed]) {
+    let east = of_cell(placed, "east")[0];
+    east.is_served().await;
+    ground
+        .does("east", "comment on schema app is 'the cell north'")
+        .await;
+    let end =
+        "select pg_terminate_backend(pid) from pg_stat_activity where usename ~ '_(app|relay)$'";
+    ground.does("east", end).await;
+    east.is_unavailable().await;
+    let answer = harness::within(IN_TIME, async || east.reads().await.ok()).await;
+    assert!(answer.is_none(), "the firm is served from another cell");
+    ground
+        .does("east", "comment on schema app is 'the cell east'")
+        .await;
+    east.is_served().await;
 }
 
 async fn a_stopped_cell_costs_its_firms_alone_and_comes_back(
@@ -355,16 +379,26 @@ async fn a_database_is_no_other_cell_for_being_at_its_place(ground: &Ground, pla
     }
     let admin = ground.deployment.stack.postgres_admin_url.clone();
     let admins = ground.deployment.stack.cell_admin_urls();
-    let settings = ground
-        .deployment
-        .settings(harness::settings().listen)
-        .database;
+    let settings = ground.database_settings();
     let migrated = catalyst::deployment::migrate_database(&admin, &settings, &admins).await;
     let refused = format!("{:#}", migrated.expect_err("it is another cell"));
-    let told = "the database of the cell east is the cell south: check which file holds which URL";
-    assert!(refused.ends_with(told), "{refused}");
+    for cell in ["east", "south"] {
+        let told = format!("the cell {cell}: connect as consultants_owner (its URL and");
+        assert!(refused.contains(&told), "{refused}");
+    }
     for (file, url) in files.iter().zip(&urls) {
         std::fs::write(file, url).expect("written");
+    }
+    let mut others = admins.clone();
+    let mut of = |cell| others.cells.remove(&ground::named(cell)).expect("a URL");
+    let (east, south) = (of("east"), of("south"));
+    others.cells.insert(ground::named("east"), south);
+    others.cells.insert(ground::named("south"), east);
+    let migrated = catalyst::deployment::migrate_database(&admin, &settings, &others).await;
+    let refused = format!("{:#}", migrated.expect_err("it is another cell"));
+    for (cell, other) in [("east", "south"), ("south", "east")] {
+        let told = format!("the database of the cell {cell} is the cell {other}: check which");
+        assert!(refused.contains(&told), "{refused}");
     }
     for cell in ["east", "south"] {
         of_cell(placed, cell)[0].is_served().await;

@@ -17,6 +17,8 @@ use crate::services;
 
 /// A database says that it is another cell.
 pub(super) const OTHER_CELL: &str = "cell-mistaken";
+/// A dedicated cell could not be judged.
+pub(super) const UNJUDGED: &str = "cell-unjudged";
 /// A migration of this binary is not applied.
 pub(super) const PENDING: &str = "migrations-pending";
 
@@ -27,17 +29,31 @@ pub(super) async fn services(settings: &DatabaseSettings) -> Outcome {
     roles += cell(&shared, &services::ALL, settings, &mut findings).await?;
     let dedicated = settings.dedicated().map_err(|error| error.to_string())?;
     let placed: Vec<Definition> = services::in_cells().collect();
-    for (name, settings) in &dedicated {
+    let unjudged = |object: String, problem: String| Finding {
+        rule: UNJUDGED,
+        severity: Severity::Error,
+        object,
+        problem,
+        remedy: "mend the file in CATALYST_CELLS_DIR, or the server, then run the doctor again"
+            .to_owned(),
+    };
+    for (name, settings) in &dedicated.cells {
         let mut found = Vec::new();
-        let judged = cell(name, &placed, settings, &mut found).await;
-        roles += judged.map_err(|error| format!("the cell {name}: {error}"))?;
+        match cell(name, &placed, settings, &mut found).await {
+            Ok(count) => roles += count,
+            // The others are judged all the same.
+            Err(error) => findings.push(unjudged(format!("the cell {name}"), error)),
+        }
         findings.extend(found.into_iter().map(|finding| Finding {
             object: format!("{} in the cell {name}", finding.object),
             ..finding
         }));
     }
+    for (file, fault) in &dedicated.faults {
+        findings.push(unjudged(format!("the file {file}"), fault.to_string()));
+    }
     let schemas = services::ALL.len();
-    let cells = dedicated.len() + 1;
+    let cells = dedicated.cells.len() + 1;
     Ok((
         format!(
             "{schemas} schemas in {cells} cells as {roles} roles, and the sessions that are connected"

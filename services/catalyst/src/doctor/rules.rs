@@ -6,10 +6,14 @@ use serde_json::json;
 use super::{Unsound, bus, database, deployment, report};
 use crate::client::output::Output;
 
-const OF_THE_DEPLOYMENT: [(&str, &str); 5] = [
+const OF_THE_DEPLOYMENT: [(&str, &str); 6] = [
     (
         database::OTHER_CELL,
         "tenants of one cell would be served from the database of another, where none of their rows are",
+    ),
+    (
+        database::UNJUDGED,
+        "whether the firms of that cell are isolated is not known; its services refuse them until it can be judged",
     ),
     (
         database::PENDING,

@@ -19,13 +19,15 @@ use anyhow::Context as _;
 use sqlx::migrate::MigrateDatabase as _;
 
 use identity::Identities;
-use kit::cells::CellName;
+use kit::cells::{CellFolder, CellName};
 use locate::PostgresInstallation;
 pub use locate::{NatsChoice, PostgresChoice};
 use nats::Nats;
 use postgres::Postgres;
 
 const DATABASE: &str = "catalyst";
+/// What the name of a dedicated cell's folder begins with.
+const CELL_DIR: &str = "postgres-";
 
 /// What to start, and where.
 #[derive(Clone, Debug)]
@@ -86,7 +88,8 @@ impl Stack {
         let cells_dir = cells_dir(&dir);
         fs::create_dir_all(&cells_dir)?;
         let mut wanted = options.cells;
-        wanted.extend(kit::cells::files("cells", &cells_dir)?.into_keys());
+        wanted.extend(cells_of(&dir)?);
+        leave_to_others(&dir, &cells_dir, &wanted)?;
         let nats_server = locate::nats(options.nats, progress).await?;
         let (installation, given_url) = match options.postgres {
             PostgresChoice::Url(url) => (None, url),
@@ -145,17 +148,53 @@ impl Stack {
     }
 
     /// The database of each dedicated cell as superuser.
-    pub fn cell_admin_urls(&self) -> BTreeMap<CellName, String> {
+    pub fn cell_admin_urls(&self) -> CellFolder<String> {
         let cells = self.cells.iter();
-        cells
-            .map(|(cell, server)| (cell.clone(), server.admin_url(DATABASE)))
-            .collect()
+        CellFolder {
+            cells: cells
+                .map(|(cell, server)| (cell.clone(), server.admin_url(DATABASE)))
+                .collect(),
+            faults: BTreeMap::new(),
+        }
     }
 }
 
 /// The folder of the URLs of the dedicated cells of a stack.
 pub(crate) fn cells_dir(dir: &Path) -> PathBuf {
     dir.join("cells")
+}
+
+fn cell_dir(dir: &Path, cell: &CellName) -> PathBuf {
+    dir.join(format!("{CELL_DIR}{cell}"))
+}
+
+/// The cells that the stack has made before.
+fn cells_of(dir: &Path) -> anyhow::Result<Vec<CellName>> {
+    let mut cells = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let name = entry?.file_name();
+        let name = name.to_string_lossy();
+        cells.extend(name.strip_prefix(CELL_DIR).and_then(CellName::parse));
+    }
+    Ok(cells)
+}
+
+/// Refuses a URL that the stack did not write: it would be lost.
+fn leave_to_others(dir: &Path, cells_dir: &Path, wanted: &[CellName]) -> anyhow::Result<()> {
+    for entry in fs::read_dir(cells_dir)? {
+        let file = entry?.file_name();
+        let file = file.to_string_lossy();
+        if file.starts_with('.') {
+            continue;
+        }
+        let own = CellName::parse(&file).filter(|cell| wanted.contains(cell));
+        anyhow::ensure!(
+            own.is_some_and(|cell| cell_dir(dir, &cell).exists()),
+            "{} is of no cell that was made here: move it away, and make a cell with --cell",
+            cells_dir.join(file.as_ref()).display()
+        );
+    }
+    Ok(())
 }
 
 async fn start_cells(
@@ -172,7 +211,7 @@ async fn start_cells(
         );
         let installation = installation
             .context("cells need a PostgreSQL that can be started: use no URL for --postgres")?;
-        let folder = dir.join(format!("postgres-{cell}"));
+        let folder = cell_dir(dir, &cell);
         let server = Postgres::start(installation, &folder, durable).await?;
         create_database(&server.admin_url(DATABASE)).await?;
         Ok((cell, server))

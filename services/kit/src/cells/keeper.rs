@@ -1,7 +1,7 @@
 //! Keeps the cells of a service, each with its relays and its writer of refusals. A dedicated one that the folder names is
 //! checked, used and watched; one that it no longer names is closed.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
@@ -10,7 +10,6 @@ use opentelemetry::KeyValue;
 
 use super::{Cell, Cells, Dedicated};
 use crate::cells::CellName;
-use crate::db::role_options;
 use crate::directory::Directory;
 use crate::error::chain;
 use crate::events::Stream;
@@ -25,7 +24,6 @@ use crate::settings::{DatabaseSettings, OutboxSettings, SettingsError};
 use crate::start::judge;
 use crate::tasks::Tasks;
 use crate::telemetry::METRICS;
-use crate::wire::Plaintext;
 use crate::{bus::Bus, ctx::Clock};
 
 /// Between two looks into the folder.
@@ -46,12 +44,19 @@ const UNUSED: Duration = Duration::from_mins(1);
 /// What the cells of one service are kept with.
 pub(crate) struct Keeper {
     pub(crate) settings: DatabaseSettings,
-    pub(crate) plaintext: Plaintext,
     pub(crate) outbox: OutboxSettings,
     pub(crate) definition: Definition,
     pub(crate) bus: Bus,
     pub(crate) clock: Clock,
     pub(crate) tasks: Tasks,
+}
+
+/// What came of the folder.
+#[derive(Default)]
+struct Found {
+    kept: HashMap<CellName, Kept>,
+    /// Why others are not kept, by the name of the file.
+    faults: BTreeMap<String, String>,
 }
 
 /// A cell that is kept.
@@ -72,7 +77,7 @@ impl Keeper {
         directory: &Directory,
     ) -> Result<Cells, SettingsError> {
         let name = CellName::SHARED;
-        let shared = self.attend(name, shared, &self.settings, &self.tasks)?;
+        let shared = self.attend(name, shared, &self.settings, None, &self.tasks)?;
         let cells = Cells::one(shared);
         if !self.definition.in_cells {
             return Ok(cells);
@@ -82,17 +87,17 @@ impl Keeper {
             return Ok(cells);
         }
         let room = Room::new(self.settings.cells.cells_max_connections);
-        let mut kept = HashMap::new();
-        // What is wrong with the folder now keeps the process from starting; later the last known state holds.
-        self.look(&dedicated, &room, &mut kept)?;
+        let mut found = Found::default();
+        // A folder that cannot be read keeps the process from starting; later the last known state holds.
+        self.look(&dedicated, &room, &mut found)?;
         let begun = Instant::now();
-        while begun.elapsed() < FIRST_LOOK && kept.values().any(|it| !it.cell.serves()) {
+        while begun.elapsed() < FIRST_LOOK && found.kept.values().any(|it| !it.cell.serves()) {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         let tasks = self.tasks.clone();
         tasks.spawn(async move {
             while self.tasks.pause(LOOK).await {
-                if let Err(error) = self.look(&dedicated, &room, &mut kept) {
+                if let Err(error) = self.look(&dedicated, &room, &mut found) {
                     tracing::warn!(service = self.definition.name, error = %error, "the dedicated cells could not be read; the last known ones hold");
                 }
             }
@@ -105,14 +110,14 @@ impl Keeper {
         &self,
         dedicated: &Dedicated,
         room: &Room,
-        kept: &mut HashMap<CellName, Kept>,
+        found: &mut Found,
     ) -> Result<(), SettingsError> {
-        self.plaintext.check_database(&self.settings)?;
-        let wanted = self.settings.dedicated()?;
-        kept.retain(|name, it| {
-            let stays = wanted
-                .get(name)
-                .is_some_and(|settings| settings.database_url == it.url);
+        let mut wanted = self.settings.dedicated()?;
+        found.kept.retain(|name, it| {
+            // One whose file has become unusable stays what it was.
+            let stays = wanted.faults.contains_key(name.as_str())
+                || (wanted.cells.get(name))
+                    .is_some_and(|settings| settings.database_url == it.url);
             if !stays {
                 let cells = dedicated.cells.write();
                 cells.unwrap_or_else(PoisonError::into_inner).remove(name);
@@ -122,18 +127,64 @@ impl Keeper {
             }
             stays
         });
-        for (name, settings) in wanted {
-            if kept.contains_key(&name) {
+        for (name, settings) in wanted.cells {
+            if found.kept.contains_key(&name) {
                 continue;
             }
-            let begun = self.begin(&name, &settings, room)?;
-            let cells = dedicated.cells.write();
-            cells
-                .unwrap_or_else(PoisonError::into_inner)
-                .insert(name.clone(), Arc::clone(&begun.cell));
-            kept.insert(name, begun);
+            match self.begin(&name, &settings, dedicated, room) {
+                Ok(begun) => {
+                    let cells = dedicated.cells.write();
+                    cells
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .insert(name.clone(), Arc::clone(&begun.cell));
+                    found.kept.insert(name, begun);
+                }
+                Err(error) => {
+                    wanted.faults.insert(name.to_string(), error);
+                }
+            }
         }
+        let faults = wanted.faults.into_iter();
+        self.tell(
+            found,
+            faults.map(|(file, it)| (file, it.to_string())).collect(),
+        );
         Ok(())
+    }
+
+    /// Tells of files that cannot be used, once each.
+    fn tell(&self, found: &mut Found, faults: BTreeMap<String, String>) {
+        let service = self.definition.name;
+        let record = |file: &str, is_away: bool| {
+            let labels = [
+                KeyValue::new("service", service),
+                KeyValue::new("cell", file.to_owned()),
+            ];
+            METRICS.cell_away.record(u64::from(is_away), &labels);
+        };
+        for (file, problem) in &faults {
+            if found.faults.get(file) != Some(problem) {
+                tracing::error!(
+                    service,
+                    file,
+                    error = problem,
+                    "the file of a dedicated cell cannot be used; what is known of the cell holds"
+                );
+            }
+        }
+        let is_kept = |file: &str| {
+            let mut kept = found.kept.keys();
+            kept.any(|cell| cell.as_str() == file)
+        };
+        for file in faults.keys().filter(|file| !is_kept(file)) {
+            record(file, true);
+        }
+        for file in found.faults.keys() {
+            if !faults.contains_key(file) && !is_kept(file) {
+                record(file, false);
+            }
+        }
+        found.faults = faults;
     }
 
     /// A dedicated cell, and whoever watches it.
@@ -141,13 +192,14 @@ impl Keeper {
         &self,
         name: &CellName,
         settings: &DatabaseSettings,
+        dedicated: &Dedicated,
         room: &Room,
     ) -> Result<Kept, SettingsError> {
         let definition = self.definition;
-        let options = role_options(settings, &format!("{}_app", definition.schema))?;
-        let pool = Pool::within(options, settings.database_max_connections, room);
+        let pool = Pool::within(settings, &format!("{}_app", definition.schema), room)?;
         let tasks = self.tasks.child();
-        let attended = self.attend(name.clone(), pool, settings, &tasks);
+        let directory = Some(&dedicated.directory);
+        let attended = self.attend(name.clone(), pool, settings, directory, &tasks);
         let cell = Arc::new(attended.inspect_err(|_| tasks.end())?);
         tasks.spawn(watch(Arc::clone(&cell), definition, tasks.clone()));
         Ok(Kept {
@@ -163,6 +215,7 @@ impl Keeper {
         name: CellName,
         pool: Pool,
         settings: &DatabaseSettings,
+        directory: Option<&Directory>,
         tasks: &Tasks,
     ) -> Result<Cell, SettingsError> {
         let definition = &self.definition;
@@ -178,6 +231,7 @@ impl Keeper {
             clock: &self.clock,
             pressure: &pressure,
             serves: &serves,
+            directory,
             tasks,
         };
         relays.start(Stream::Domain, wake.clone())?;
@@ -237,7 +291,7 @@ async fn look_at(cell: &Cell, definition: &Definition) -> Result<(), String> {
     if !cell.serves() {
         // Those from before it was away may be dead without a word.
         cell.pool.close_idle();
-        let judged = judge(&cell.pool, definition, &cell.name);
+        let judged = judge(&cell.pool, definition);
         let judged = tokio::time::timeout(JUDGE_LIMIT, judged).await;
         let judged = judged.map_err(|_| "it does not answer in time".to_owned())?;
         return judged.map_err(|error| chain(&error));

@@ -1,4 +1,6 @@
 //! Names of cells, and the folder that says which of them there are.
+//!
+//! Invariant: a file that cannot be used costs its own cell alone, and is named.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,7 +15,7 @@ const VARIABLE: &str = "CATALYST_CELLS_DIR";
 const SHARED: &str = "shared";
 
 /// The name of a cell: of a database that holds all rows of some tenants.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CellName(Option<Arc<str>>);
 
 impl CellName {
@@ -80,50 +82,123 @@ impl<'de> serde::Deserialize<'de> for CellName {
     }
 }
 
+/// A database is not the cell that it is used as.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("the database of the cell {expected} {}", .found.as_ref().map_or_else(
+    || "does not say which cell it is: run `catalyst migrate`".to_owned(),
+    |found| format!("is the cell {found}: check which setting or file holds which URL")
+))]
+pub struct OtherCell {
+    /// Which it ought to be.
+    pub expected: CellName,
+    /// Which it says it is.
+    pub found: Option<CellName>,
+}
+
+impl OtherCell {
+    /// Why a connection was not opened, if this is why.
+    pub(crate) fn of(error: &sqlx::Error) -> Option<&Self> {
+        match error {
+            sqlx::Error::Configuration(cause) => cause.downcast_ref(),
+            _ => None,
+        }
+    }
+}
+
+/// A folder with a file for each dedicated cell, which goes by its name: what was read of each, or what is wrong with it.
+#[derive(Clone, Debug)]
+pub struct CellFolder<T> {
+    /// The cells whose files can be used.
+    pub cells: BTreeMap<CellName, T>,
+    /// What is wrong with the others, by the name of the file.
+    pub faults: BTreeMap<String, SettingsError>,
+}
+
+impl<T> Default for CellFolder<T> {
+    fn default() -> Self {
+        Self {
+            cells: BTreeMap::new(),
+            faults: BTreeMap::new(),
+        }
+    }
+}
+
+impl<T> CellFolder<T> {
+    /// Reads on: what cannot be used is a fault of its file.
+    pub fn and_then<U>(
+        self,
+        variable: &'static str,
+        read: impl Fn(&CellName, T) -> Result<U, SettingsError>,
+    ) -> CellFolder<U> {
+        let mut folder = CellFolder {
+            cells: BTreeMap::new(),
+            faults: self.faults,
+        };
+        for (cell, it) in self.cells {
+            match read(&cell, it) {
+                Ok(it) => {
+                    folder.cells.insert(cell, it);
+                }
+                Err(error) => {
+                    let problem = format!("the file {cell}: {}", error.problem);
+                    let error = SettingsError::new(variable, problem);
+                    folder.faults.insert(cell.to_string(), error);
+                }
+            }
+        }
+        folder
+    }
+
+    /// All cells, for whoever cannot do without one; the first fault otherwise.
+    pub fn whole(self) -> Result<BTreeMap<CellName, T>, SettingsError> {
+        let fault = self.faults.into_values().next();
+        fault.map_or(Ok(self.cells), Err)
+    }
+}
+
+impl CellFolder<String> {
+    /// The secret in each file.
+    pub fn read(variable: &'static str, folder: &Path) -> Result<Self, SettingsError> {
+        let names = names(variable, folder)?;
+        Ok(names.and_then(variable, |cell, ()| {
+            let secret = read_secret(variable, &folder.join(cell.as_str()))?;
+            Ok(secret.expose_secret().to_owned())
+        }))
+    }
+}
+
 impl DatabaseSettings {
     /// The dedicated cells that the folder names, each with the settings of its database; none without a folder.
-    pub fn dedicated(&self) -> Result<BTreeMap<CellName, Self>, SettingsError> {
+    pub fn dedicated(&self) -> Result<CellFolder<Self>, SettingsError> {
         let Some(folder) = &self.cells.cells_dir else {
-            return Ok(BTreeMap::new());
+            return Ok(CellFolder::default());
         };
-        let urls = files(VARIABLE, folder)?.into_iter();
-        let cells = urls.map(|(cell, url)| {
-            let settings = Self {
+        let urls = CellFolder::read(VARIABLE, folder)?;
+        Ok(urls.and_then(VARIABLE, |cell, url| {
+            self.plaintext.check_database_url(VARIABLE, &url)?;
+            Ok(Self {
                 database_url: url,
                 database_max_connections: self.cells.cell_max_connections,
+                cell: cell.clone(),
                 ..self.clone()
-            };
-            (cell, settings)
-        });
-        Ok(cells.collect())
+            })
+        }))
     }
 
     /// The dedicated cells that the folder names, without a look into its files.
     pub fn dedicated_names(&self) -> Result<Vec<CellName>, SettingsError> {
         let folder = self.cells.cells_dir.as_deref();
-        folder.map_or_else(|| Ok(Vec::new()), |folder| names(VARIABLE, folder))
+        let names = folder.map(|folder| names(VARIABLE, folder)).transpose()?;
+        Ok(names.unwrap_or_default().cells.into_keys().collect())
     }
 }
 
-/// A secret for each dedicated cell, from a folder of files that are named as the cells.
-pub fn files(
-    variable: &'static str,
-    folder: &Path,
-) -> Result<BTreeMap<CellName, String>, SettingsError> {
-    let names = names(variable, folder)?.into_iter();
-    let files = names.map(|cell| {
-        let secret = read_secret(variable, &folder.join(cell.as_str()))?;
-        Ok((cell, secret.expose_secret().to_owned()))
-    });
-    files.collect()
-}
-
-fn names(variable: &'static str, folder: &Path) -> Result<Vec<CellName>, SettingsError> {
+fn names(variable: &'static str, folder: &Path) -> Result<CellFolder<()>, SettingsError> {
     let unreadable = |error: std::io::Error| {
         let problem = format!("cannot read {}: {error}", folder.display());
         SettingsError::new(variable, problem)
     };
-    let mut names = Vec::new();
+    let mut names = CellFolder::default();
     for entry in std::fs::read_dir(folder).map_err(unreadable)? {
         let file = entry.map_err(unreadable)?.file_name();
         let file = file.to_string_lossy();
@@ -131,16 +206,17 @@ fn names(variable: &'static str, folder: &Path) -> Result<Vec<CellName>, Setting
         if file.starts_with('.') {
             continue;
         }
-        let cell = CellName::parse(&file).filter(|cell| !cell.is_shared());
-        names.push(cell.ok_or_else(|| {
-            let problem = format!(
-                "{file:?} in {} is no name of a dedicated cell: use lowercase letters, digits and inner hyphens, and not `shared`",
-                folder.display()
-            );
-            SettingsError::new(variable, problem)
-        })?);
+        if let Some(cell) = CellName::parse(&file).filter(|cell| !cell.is_shared()) {
+            names.cells.insert(cell, ());
+            continue;
+        }
+        let problem = format!(
+            "{file:?} in {} is no name of a dedicated cell: use lowercase letters, digits and inner hyphens, and not `shared`",
+            folder.display()
+        );
+        let fault = SettingsError::new(variable, problem);
+        names.faults.insert(file.into_owned(), fault);
     }
-    names.sort();
     Ok(names)
 }
 
