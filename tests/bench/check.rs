@@ -55,7 +55,7 @@ async fn is_installed() -> anyhow::Result<()> {
 
 async fn check(system: &System, options: &Options, say: &dyn Fn(&str)) -> anyhow::Result<Check> {
     say("loading the data");
-    let firms = seed::load(system, options.profile, say).await?;
+    let firms = seed::load(system, options.profile, 0, say).await?;
     let callers = Callers::new(system, &firms, options.clients)?;
     let mut first = callers.so_many(1, |caller| caller).await?;
     let mut caller = first.pop().context("there is a caller")?;

@@ -32,6 +32,14 @@ const NOISE: u32 = 20;
 /// Firms beside the noisy one.
 const OTHERS: usize = 7;
 
+pub(crate) const REFUSED: &str = "fair: others' calls refused beside the noise";
+pub(crate) const P50: &str = "fair: others' p50 beside the noise, ms";
+pub(crate) const P99: &str = "fair: others' p99 beside the noise, ms";
+pub(crate) const ALONE: &str = "without it";
+pub(crate) const ADMITTED: &str = "fair: the noisy firm, admitted calls/s";
+pub(crate) const ITS_LIMIT: &str = "its limit";
+pub(crate) const TOLD: &str = "fair: p99 until told of a limit, ms";
+
 /// The limits of a product that is smaller than this machine, so that one firm can be far past its own.
 pub(crate) fn limits() -> LimitSettings {
     LimitSettings {
@@ -63,20 +71,17 @@ pub(crate) async fn round(
     if let Some(status) = quiet.refusals.first() {
         bail!("a firm within its limits is refused although nobody else calls: {status}");
     }
-    let measure = "fair: others' calls refused beside the noise";
-    report.record(measure, OURS, count(beside.refusals.len()));
-    for (percent, name) in [(50, "p50"), (99, "p99")] {
-        let measure = format!("fair: others' {name} beside the noise, ms");
-        report.record(&measure, OURS, beside.ok.percentile(percent));
-        report.record(&measure, "without it", quiet.ok.percentile(percent));
+    report.record(REFUSED, OURS, count(beside.refusals.len()));
+    for (percent, measure) in [(50, P50), (99, P99)] {
+        report.record(measure, OURS, beside.ok.percentile(percent));
+        report.record(measure, ALONE, quiet.ok.percentile(percent));
     }
     report.record("fair: others, calls/s", OURS, beside.ok.per_second);
     let seconds = time.as_secs_f64();
     // The burst that is full at the beginning counts once.
     let allowed = f64::from(LIMIT.get()) * (seconds + 1.0) / seconds;
-    let admitted = "fair: the noisy firm, admitted calls/s";
-    report.record(admitted, OURS, noise.ok.calls / seconds);
-    report.record(admitted, "its limit", allowed);
+    report.record(ADMITTED, OURS, noise.ok.calls / seconds);
+    report.record(ADMITTED, ITS_LIMIT, allowed);
     report.record(
         "fair: the noisy firm, limited calls/s",
         OURS,
@@ -88,19 +93,18 @@ pub(crate) async fn round(
         OURS,
         count(not_for_a_limit),
     );
-    let measure = "fair: p99 until told of a limit, ms";
-    report.record(measure, OURS, noise.limited.percentile(99));
+    report.record(TOLD, OURS, noise.limited.percentile(99));
     Ok(())
 }
 
 /// A user of a firm, and a connection that no other firm shares.
 #[derive(Clone)]
-struct Line {
+pub(crate) struct Line {
     user: Arc<User>,
     channel: Channel,
 }
 
-async fn lines(
+pub(crate) async fn lines(
     system: &System,
     firms: impl IntoIterator<Item = &Arc<Firm>>,
 ) -> anyhow::Result<Vec<Line>> {
@@ -118,10 +122,12 @@ async fn lines(
 }
 
 /// How calls ended, and when after they were due.
-struct Seen {
-    ok: Load,
+pub(crate) struct Seen {
+    pub(crate) ok: Load,
     limited: Load,
-    refusals: Vec<Status>,
+    pub(crate) refusals: Vec<Status>,
+    /// When the last call was due that was refused.
+    pub(crate) last_refusal: Duration,
 }
 
 /// Whether a call was refused for its firm's own limits.
@@ -130,7 +136,7 @@ fn is_limit(status: &Status) -> bool {
     details.quota_failure().is_some()
 }
 
-async fn open_loop<F>(
+pub(crate) async fn open_loop<F>(
     lines: &[Line],
     rate: u32,
     time: Duration,
@@ -151,14 +157,16 @@ where
         let calling = call(line.clone(), number);
         running.spawn(async move {
             let outcome = calling.await;
-            (outcome, due.elapsed())
+            (outcome, due.elapsed(), due.duration_since(started))
         });
     }
     let (mut ok, mut limited, mut refusals) = (Vec::new(), Vec::new(), Vec::new());
+    let mut last_refusal = Duration::ZERO;
     while let Some(done) = running.join_next().await {
         match done? {
-            (Ok(()), took) => ok.push(took),
-            (Err(status), took) => {
+            (Ok(()), took, _) => ok.push(took),
+            (Err(status), took, due) => {
+                last_refusal = last_refusal.max(due);
                 if is_limit(&status) {
                     limited.push(took);
                 }
@@ -170,11 +178,12 @@ where
         ok: Load::of(ok, time),
         limited: Load::of(limited, time),
         refusals,
+        last_refusal,
     })
 }
 
 /// Four reads and a write.
-async fn neighbor(line: Line, number: u64) -> Result<(), Status> {
+pub(crate) async fn neighbor(line: Line, number: u64) -> Result<(), Status> {
     if number.is_multiple_of(5) {
         create(line, number).await
     } else {

@@ -9,7 +9,9 @@ use comfy_table::{Table, presets};
 use serde_json::{Value, json};
 
 use crate::report::{OURS, Report, Spread, number};
-use crate::{create, get, idle, import, lag, list, policies, refusal, relay, tail, tenants};
+use crate::{
+    create, fair, get, idle, import, lag, list, overload, policies, refusal, relay, tail, tenants,
+};
 
 /// A figure of the report: its measure and its series.
 type Figure = (&'static str, &'static str);
@@ -29,6 +31,8 @@ enum Of {
     Ratio(Figure, Figure),
     /// The part of the second that the first falls short of it.
     Loss(Figure, Figure),
+    /// What the first is more than the second, in MB, by 3,000 in KiB.
+    EachOf3000(Figure, Figure),
 }
 
 #[derive(Clone, Copy)]
@@ -41,9 +45,9 @@ enum Bound {
 pub(crate) const NOT_MEASURED: &str = "not measured";
 
 use Bound::{AtLeast, AtMost};
-use Of::{Loss, Ratio};
+use Of::{EachOf3000, Loss, Ratio};
 
-const GOALS: [Goal; 26] = [
+const GOALS: [Goal; 34] = [
     Goal {
         id: "P1",
         what: "get, of context and select under one Sync",
@@ -186,6 +190,12 @@ const GOALS: [Goal; 26] = [
         bound: AtMost(1.4),
     },
     Goal {
+        id: "P8",
+        what: "memory of one service for each idle firm, KiB",
+        value: EachOf3000((idle::MEMORY, idle::WITH_MORE), (idle::MEMORY, OURS)),
+        bound: AtMost(1.0),
+    },
+    Goal {
         id: "P10",
         what: "idle memory of one service, MB",
         value: Of::Figure((idle::MEMORY, OURS)),
@@ -215,6 +225,48 @@ const GOALS: [Goal; 26] = [
         value: Ratio((import::ROWS, OURS), (import::ROWS, import::COPY)),
         bound: AtLeast(0.5),
     },
+    Goal {
+        id: "L1",
+        what: "calls of a firm past its limit that are let in, of the limit",
+        value: Ratio((fair::ADMITTED, OURS), (fair::ADMITTED, fair::ITS_LIMIT)),
+        bound: AtMost(1.02),
+    },
+    Goal {
+        id: "L1",
+        what: "p99 until told of a limit, ms",
+        value: Of::Figure((fair::TOLD, OURS)),
+        bound: AtMost(2.0),
+    },
+    Goal {
+        id: "L2",
+        what: "five times too many calls: calls done, of the most",
+        value: Ratio((overload::DONE, OURS), (overload::DONE, overload::PEAK)),
+        bound: AtLeast(0.9),
+    },
+    Goal {
+        id: "L2",
+        what: "five times too many calls: p99 of those done, times that of half the most",
+        value: Ratio((overload::P99, OURS), (overload::P99, overload::BEFORE)),
+        bound: AtMost(2.0),
+    },
+    Goal {
+        id: "L2",
+        what: "after it, s until nothing is refused",
+        value: Of::Figure((overload::RECOVERY, OURS)),
+        bound: AtMost(5.0),
+    },
+    Goal {
+        id: "L3",
+        what: "others' p99 beside a noisy firm, times that without it",
+        value: Ratio((fair::P99, OURS), (fair::P99, fair::ALONE)),
+        bound: AtMost(1.2),
+    },
+    Goal {
+        id: "L3",
+        what: "others' calls refused beside it",
+        value: Of::Figure((fair::REFUSED, OURS)),
+        bound: AtMost(0.0),
+    },
 ];
 
 impl Goal {
@@ -228,6 +280,7 @@ impl Goal {
             Of::Figure(figure) => Some(Spread::of(report.values(figure)?.iter().copied())),
             Ratio(a, b) => of_both((a, b), &|a, b| a / b),
             Loss(a, b) => of_both((a, b), &|a, b| 1.0 - a / b),
+            EachOf3000(a, b) => of_both((a, b), &|a, b| (a - b) * 1e6 / 1_024.0 / 3_000.0),
         }
     }
 }

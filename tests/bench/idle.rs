@@ -18,6 +18,8 @@ use crate::rollout::{free_port, spawn};
 
 pub(crate) const START: &str = "exec to first answer, ms";
 pub(crate) const MEMORY: &str = "idle memory, MB";
+/// What the report calls it beside the firms of `tenants`.
+pub(crate) const WITH_MORE: &str = "with 3,000 more firms";
 const SERVICE: &str = "projects";
 /// How often a caller tries that waits for the first answer.
 const LOOK: Duration = Duration::from_millis(1);
@@ -32,6 +34,21 @@ pub(crate) fn prepare() {
 
 /// Starts it, has one call answered, lets it rest and ends it.
 pub(crate) async fn round(bench: &Bench<'_>, report: &mut Report) -> anyhow::Result<()> {
+    let (start, memory) = once(bench).await?;
+    report.record(START, OURS, start);
+    report.record(MEMORY, OURS, memory);
+    Ok(())
+}
+
+/// Its memory, with more firms than the rounds before had.
+pub(crate) async fn round_of_more(bench: &Bench<'_>, report: &mut Report) -> anyhow::Result<()> {
+    let (_, memory) = once(bench).await?;
+    report.record(MEMORY, WITH_MORE, memory);
+    Ok(())
+}
+
+/// Milliseconds to the first answer, and millions of bytes at rest.
+async fn once(bench: &Bench<'_>) -> anyhow::Result<(f64, f64)> {
     let (port, admin_port) = (free_port().await?, free_port().await?);
     let mut environment = harness::environment(&bench.system.deployment);
     environment.extend([
@@ -45,13 +62,13 @@ pub(crate) async fn round(bench: &Bench<'_>, report: &mut Report) -> anyhow::Res
     let started = Instant::now();
     let mut child = spawn(SERVICE, &environment, &log)?;
     answers(bench, port, &mut child, &log).await?;
-    report.record(START, OURS, started.elapsed().as_secs_f64() * 1e3);
+    let start = started.elapsed().as_secs_f64() * 1e3;
     sleep(REST).await;
     let pid = child.id().context("it has ended")?;
-    // In millions of bytes.
-    report.record(MEMORY, OURS, resident(pid)? / 1e6);
+    let memory = resident(pid)? / 1e6;
     stop(&mut child).await?;
-    bench.system.settle().await
+    bench.system.settle().await?;
+    Ok((start, memory))
 }
 
 /// Waits until a project is answered, each time by a new connection.

@@ -19,6 +19,7 @@ mod tenants;
 mod policies;
 mod refusal;
 mod fair;
+mod overload;
 mod oracle;
 mod verify;
 mod rollout;
@@ -124,12 +125,14 @@ enum What {
     Lag,
     /// The start and the memory of one service as a process of its own.
     Idle,
-    /// The same calls of 30, 300 and 3,000 firms; loads a set of data of its own. Not part of `all`.
+    /// The same calls of 30, 300 and 3,000 firms, whose data it loads itself.
     Tenants,
     /// How long other firms' events are on their way while `--events` of one firm wait. Not part of `all`.
     Backlog,
     /// What other firms feel while one calls far past its limit. Not part of `all`.
     Fair,
+    /// Half, five times, and again half of what the services can do, of all firms together. Not part of `all`.
+    Overload,
     /// Whether the time of a refusal tells an id of another firm from a random one. Not part of `all`.
     Oracle,
     /// Verifying a long log of audit; not part of all.
@@ -152,6 +155,27 @@ struct Bench<'a> {
     callers: Callers,
     pgbench: Pgbench,
     time: Duration,
+}
+
+impl<'a> Bench<'a> {
+    /// With the firms of a profile, beside so many that are there.
+    async fn load(
+        system: &'a System,
+        options: &Options,
+        profile: Profile,
+        there: u32,
+        say: &dyn Fn(&str),
+    ) -> anyhow::Result<Self> {
+        say("loading the data");
+        let firms = seed::load(system, profile, there, say).await?;
+        Ok(Self {
+            callers: Callers::new(system, &firms, options.clients)?,
+            pgbench: Pgbench::new(system, &firms, options.clients, options.seconds)?,
+            time: Duration::from_secs(options.seconds),
+            firms,
+            system,
+        })
+    }
 }
 
 fn main() -> anyhow::Result<()> {
@@ -283,15 +307,7 @@ async fn measure(system: &System, options: &Options, say: &dyn Fn(&str)) -> anyh
         What::Tenants => Profile::Many,
         _ => options.profile,
     };
-    say("loading the data");
-    let firms = seed::load(system, profile, say).await?;
-    let bench = Bench {
-        callers: Callers::new(system, &firms, options.clients)?,
-        pgbench: Pgbench::new(system, &firms, options.clients, options.seconds)?,
-        time: Duration::from_secs(options.seconds),
-        firms,
-        system,
-    };
+    let bench = Bench::load(system, options, profile, 0, say).await?;
     if chosen(What::Get) {
         get::prepare(&bench).await?;
     }
@@ -363,12 +379,37 @@ async fn measure(system: &System, options: &Options, say: &dyn Fn(&str)) -> anyh
             ));
             fair::round(system, &bench.firms, bench.time, &mut report).await?;
         }
+        if options.what == What::Overload {
+            step("overload");
+            overload::round(system, &bench.firms, bench.time, &mut report).await?;
+        }
         if options.what == What::Oracle {
             step("oracle");
             oracle::round(&bench, round, &mut report).await?;
         }
     }
+    if options.what == What::All {
+        // Last, so that nothing else is measured beside so many firms.
+        measure_many(system, options, &mut report, say).await?;
+    }
     Ok(report)
+}
+
+/// What 3,000 firms cost that come to those that are there.
+async fn measure_many(
+    system: &System,
+    options: &Options,
+    report: &mut Report,
+    say: &dyn Fn(&str),
+) -> anyhow::Result<()> {
+    let there = options.profile.firms();
+    let bench = Bench::load(system, options, Profile::Many, there, say).await?;
+    for round in 1..=options.rounds {
+        say(&format!("round {round} of {}: tenants", options.rounds));
+        tenants::round(&bench, options.clients, report).await?;
+        idle::round_of_more(&bench, report).await?;
+    }
+    Ok(())
 }
 
 async fn measure_verifying(

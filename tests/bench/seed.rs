@@ -51,7 +51,7 @@ pub(crate) enum Profile {
 }
 
 impl Profile {
-    fn firms(self) -> u32 {
+    pub(crate) fn firms(self) -> u32 {
         match self {
             Self::Small => 12,
             Self::Many => 3_000,
@@ -90,7 +90,9 @@ impl fmt::Display for Profile {
 /// One of the tenants.
 pub(crate) struct Firm {
     pub(crate) tenant: TenantId,
-    /// Zero is the greatest.
+    /// Zero is the greatest of those that were loaded with it.
+    rank: u32,
+    /// No other firm of the deployment has it.
     number: u32,
     pub(crate) projects: u64,
     pub(crate) consultants: u64,
@@ -121,7 +123,7 @@ enum Kind {
 impl Firm {
     /// How often it is asked, beside the first.
     pub(crate) fn weight(&self) -> f64 {
-        weight(self.number)
+        weight(self.rank)
     }
 
     pub(crate) fn clients(&self) -> u64 {
@@ -216,14 +218,16 @@ fn shares(total: u32, least: u32, firms: u32) -> Vec<u64> {
     shares
 }
 
-/// Makes the firms, waits until the services know them, and loads their rows. The first is the greatest.
+/// Makes the firms, waits until the services know them, and loads their rows. The first is the greatest. Firms that are
+/// there already are so many.
 pub(crate) async fn load(
     system: &System,
     profile: Profile,
+    there: u32,
     say: &dyn Fn(&str),
 ) -> anyhow::Result<Vec<Arc<Firm>>> {
     let channel = connect(system).await?;
-    let create = |number| create_tenant(system, channel.clone(), number);
+    let create = |rank| create_tenant(system, channel.clone(), there + rank);
     let tenants: Vec<TenantId> = stream::iter((0..profile.firms()).map(create))
         .buffered(AT_ONCE)
         .try_collect()
@@ -235,9 +239,10 @@ pub(crate) async fn load(
     let firms: Vec<Arc<Firm>> = (0..)
         .zip(tenants.into_iter().zip(rows))
         .map(
-            |(number, (tenant, ((projects, consultants), entries)))| Firm {
+            |(rank, (tenant, ((projects, consultants), entries)))| Firm {
                 tenant,
-                number,
+                rank,
+                number: there + rank,
                 projects,
                 consultants,
                 entries,

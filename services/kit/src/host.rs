@@ -9,6 +9,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::{join_all, try_join_all};
 use prost_reflect::DescriptorPool;
 use tonic::service::Routes;
 use tonic::transport::server::TcpIncoming;
@@ -25,23 +26,20 @@ use crate::cells::{Keeper, OtherCell};
 use crate::connections::Connections;
 use crate::ctx::Clock;
 use crate::db::Db;
-use crate::directory::Directory;
 use crate::gate::Gate;
 use crate::kit::Kit;
 use crate::limits::Limits;
 use crate::migrate::{MigrateError, Sql};
 use crate::page::Pages;
-use crate::permission::{self, Rpc};
-use crate::pool::Pool;
+use crate::permission::Rpc;
 use crate::readiness::{self, Readiness};
 use crate::security::SecurityLog;
 use crate::server::CallLayer;
 use crate::settings::{DatabaseSettings, Settings, SettingsError};
-use crate::start::{Methods, add_reflection, bind, judge, keep_small, local};
+use crate::start::{Methods, Opened, add_reflection, bind, keep_small, local, open};
 use crate::subscriber::parking::Parking;
 use crate::subscriber::{Consuming, Subscriber, Subscription};
 use crate::tasks::Tasks;
-use crate::token::Verifier;
 use crate::usage::USAGE;
 use crate::workload::Workload;
 
@@ -207,7 +205,6 @@ impl Host {
         let admin_listener = bind(settings.listen.admin_listen, "CATALYST_ADMIN_LISTEN").await?;
         let address = local(&listener, settings.listen.listen);
         let admin_address = local(&admin_listener, settings.listen.admin_listen);
-        bus::check_brokers(&settings.nats).await?;
 
         let (health, health_service) = tonic_health::server::health_reporter();
         let host = Self {
@@ -234,23 +231,33 @@ impl Host {
         let mut methods = Methods::outside_the_contract(settings.listen.reflection);
         let mut reports = Reports::default();
         let limits = Limits::new(settings.listen.limits.clone());
-        for (definition, build) in services {
-            match host
-                .start_service(settings, definition, build, address, &limits, &clock)
-                .await
-            {
-                Ok((app, security)) => {
-                    reports = Reports::new(security);
-                    let router = std::mem::take(routes.axum_router_mut())
-                        .merge(app.into_axum_router().reset_fallback());
-                    *routes.axum_router_mut() = router;
-                    methods.add(definition.grpc_services);
-                }
-                Err(error) => {
-                    host.stop().await;
-                    return Err(error);
-                }
+        let started = async {
+            let definitions = services.iter().map(|(definition, _)| *definition);
+            let opening = definitions.map(|it| open(settings, it, &clock, &host.background));
+            // Nothing is published before it is known that the brokers sync.
+            let brokers = bus::check_brokers(&settings.nats);
+            let (brokers, opened) = tokio::join!(brokers, join_all(opening));
+            brokers?;
+            let opened: Vec<Opened> = opened.into_iter().collect::<Result<_, _>>()?;
+            let opened = opened.into_iter().zip(services);
+            let starting = opened.map(|(opened, (_, build))| {
+                host.start_service(settings, opened, build, address, &limits, &clock)
+            });
+            try_join_all(starting).await
+        };
+        let started = match started.await {
+            Ok(started) => started,
+            Err(error) => {
+                host.stop().await;
+                return Err(error);
             }
+        };
+        for (grpc_services, app, security) in started {
+            reports = Reports::new(security);
+            let router = std::mem::take(routes.axum_router_mut())
+                .merge(app.into_axum_router().reset_fallback());
+            *routes.axum_router_mut() = router;
+            methods.add(grpc_services);
         }
         if settings.listen.reflection {
             routes = add_reflection(routes);
@@ -273,42 +280,35 @@ impl Host {
         Ok(host)
     }
 
-    /// Wires one service: checks, kit, app, relays, consumers.
+    /// Wires one service: kit, app, relays, consumers.
     async fn start_service(
         &self,
         settings: &Settings,
-        definition: Definition,
+        opened: Opened,
         build: Build,
         address: SocketAddr,
         limits: &Limits,
         clock: &Clock,
-    ) -> Result<(Routes, SecurityLog), StartError> {
+    ) -> Result<(&'static [&'static str], Routes, SecurityLog), StartError> {
+        let Opened {
+            definition,
+            pool,
+            bus,
+            directory,
+            verifier,
+        } = opened;
         let service = definition.name;
-        if let Some(departure) =
-            permission::departures(definition.grpc_services, definition.permissions)
-                .into_iter()
-                .next()
-        {
-            return Err(StartError::Permissions { service, departure });
-        }
         let database = &settings.database;
-        let role = format!("{}_app", definition.schema);
-        let pool = Pool::new(database, &role, database.database_max_connections)?;
-        judge(&pool, &definition).await?;
-        pool.fill().await;
-
-        let bus = Bus::connect(&settings.nats, service).await?;
+        let filling = pool.clone();
+        self.background.spawn(async move {
+            filling.fill(u32::MAX).await;
+        });
         let caches = Caches::new(settings.cache.cache_entries, bus.clone());
         let hearing =
             caches
                 .clone()
                 .listen(bus.clone(), definition.schema, self.background.clone());
         self.background.spawn(hearing);
-        let directory = Directory::start(bus.clone(), &self.background);
-        tokio::time::timeout(Duration::from_secs(10), directory.loaded())
-            .await
-            .map_err(|_| StartError::Directory { service })?;
-
         let keeper = Keeper {
             settings: DatabaseSettings {
                 plaintext: settings.wire.plaintext,
@@ -331,7 +331,6 @@ impl Host {
             self.health.clone(),
             self.watchers.clone(),
         ));
-        let verifier = Verifier::open(&settings.identity, service, clock.clone()).await?;
         self.background
             .spawn(Arc::clone(&verifier).refresh(self.background.clone()));
         self.background.spawn(keep_small(
@@ -370,7 +369,7 @@ impl Host {
 
         self.start_consumers(&definition, &app, &db, &bus, &security, clock);
         tracing::info!(service, "service started");
-        Ok((app.routes.routes(), security))
+        Ok((definition.grpc_services, app.routes.routes(), security))
     }
 
     fn start_consumers(

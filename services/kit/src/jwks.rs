@@ -32,7 +32,43 @@ const MAX_SET_BYTES: usize = 256 * 1024;
 #[derive(Clone, Debug)]
 enum Source {
     File(std::path::PathBuf),
-    Url(String),
+    Url(String, reqwest::Client),
+}
+
+fn client(source: &str) -> Result<reqwest::Client, reqwest::Error> {
+    // Redirects would lead to a place that nobody has set.
+    let mut http = reqwest::Client::builder()
+        .timeout(PATIENCE)
+        .redirect(reqwest::redirect::Policy::none());
+    if source.starts_with("http://") {
+        // The authorities of this machine take milliseconds and megabytes to read.
+        http = http.tls_certs_only([]);
+    }
+    let url = reqwest::Url::parse(source).ok();
+    if url
+        .as_ref()
+        .and_then(reqwest::Url::host_str)
+        .is_some_and(is_this_machine)
+    {
+        http = http.no_proxy();
+    }
+    http.build()
+}
+
+/// The answer of the source, of which no more is read than is needed to see that it is too long.
+async fn fetch(http: &reqwest::Client, url: &str) -> Result<Vec<u8>, reqwest::Error> {
+    let mut answer = http.get(url).send().await?.error_for_status()?;
+    let mut raw = Vec::new();
+    // A redirect is no error to the client, and its body no key set.
+    if !answer.status().is_success() {
+        return Ok(raw);
+    }
+    while raw.len() <= MAX_SET_BYTES
+        && let Some(chunk) = answer.chunk().await?
+    {
+        raw.extend_from_slice(&chunk);
+    }
+    Ok(raw)
 }
 
 /// The ids of the usable keys of a set, read as a service reads it at start.
@@ -46,7 +82,6 @@ pub async fn key_ids(variable: &'static str, source: &str) -> Result<Vec<String>
 #[derive(Debug)]
 pub(crate) struct KeySet {
     source: Source,
-    http: reqwest::Client,
     /// Unknown key ids make the set be read again at most this often.
     refetch: Duration,
     keys: RwLock<Arc<HashMap<String, Vec<Key>>>>,
@@ -80,29 +115,15 @@ impl KeySet {
         source: &str,
         refetch: Duration,
     ) -> Result<Self, SettingsError> {
-        // Redirects would lead to a place that nobody has set.
-        let mut http = reqwest::Client::builder()
-            .timeout(PATIENCE)
-            .redirect(reqwest::redirect::Policy::none());
-        let url = reqwest::Url::parse(source).ok();
-        if url
-            .as_ref()
-            .and_then(reqwest::Url::host_str)
-            .is_some_and(is_this_machine)
-        {
-            http = http.no_proxy();
-        }
-        let http = http
-            .build()
-            .map_err(|error| SettingsError::new(variable, error.to_string()))?;
         let source = if source.starts_with("https://") || source.starts_with("http://") {
-            Source::Url(source.to_owned())
+            let http = client(source);
+            let http = http.map_err(|error| SettingsError::new(variable, error.to_string()))?;
+            Source::Url(source.to_owned(), http)
         } else {
             Source::File(source.into())
         };
         let set = Self {
             source,
-            http,
             refetch,
             keys: RwLock::default(),
             last_read: tokio::sync::Mutex::new(None),
@@ -143,8 +164,7 @@ impl KeySet {
             Source::File(path) => read_file(path)
                 .await
                 .map_err(|error| format!("cannot read {}: {error}", path.display()))?,
-            Source::Url(url) => self
-                .fetch(url)
+            Source::Url(url, http) => fetch(http, url)
                 .await
                 .map_err(|error| format!("cannot read {url}: {error}"))?,
         };
@@ -162,22 +182,6 @@ impl KeySet {
         *self.raw.write().unwrap_or_else(PoisonError::into_inner) = raw;
         self.generation.fetch_add(1, Ordering::Release);
         Ok(())
-    }
-
-    /// The answer of the source, of which no more is read than is needed to see that it is too long.
-    async fn fetch(&self, url: &str) -> Result<Vec<u8>, reqwest::Error> {
-        let mut answer = self.http.get(url).send().await?.error_for_status()?;
-        let mut raw = Vec::new();
-        // A redirect is no error to the client, and its body no key set.
-        if !answer.status().is_success() {
-            return Ok(raw);
-        }
-        while raw.len() <= MAX_SET_BYTES
-            && let Some(chunk) = answer.chunk().await?
-        {
-            raw.extend_from_slice(&chunk);
-        }
-        Ok(raw)
     }
 
     /// Rises with each change of the keys.

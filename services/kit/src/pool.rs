@@ -151,7 +151,7 @@ impl Pool {
 
     /// Connections in use.
     pub(crate) fn in_use(&self) -> u32 {
-        self.shared.size.saturating_sub(self.shared.turns.free())
+        self.shared.in_use()
     }
 
     /// Whether the server answers within `limit`: a statement of its own or, when every connection is taken, one of
@@ -195,21 +195,34 @@ impl Pool {
         }
     }
 
-    /// Opens every connection that the pool may hold, so that the first calls of a new process, which come all at
-    /// once when another one stops, do not wait for handshakes. What the server refuses is opened when it is needed.
-    pub(crate) async fn fill(&self) {
-        let opened = futures::stream::iter(0..self.shared.size)
-            .map(|_| self.acquire_within(Asker::SERVICE, FILL_LIMIT, FILL_LIMIT))
-            .buffer_unordered(AT_ONCE);
-        // None goes back before all are open, or the next would be given the same.
-        for lease in opened.collect::<Vec<_>>().await {
-            match lease {
-                Ok(lease) => lease.give_back(),
+    /// Opens the connections that the pool may hold up to `count`, so that the first calls of a new process, which come
+    /// all at once when another one stops, do not wait for handshakes. What the server refuses is opened when it is
+    /// needed. Calls may be served meanwhile: each connection that is being opened takes one turn, and no more.
+    pub(crate) async fn fill(&self, count: u32) {
+        let count = count.min(self.shared.size);
+        let open = |_| async {
+            let turn = self.shared.turns.next(Asker::SERVICE).await;
+            if self.shared.open() > count {
+                return;
+            }
+            let generation = self.shared.generation.load(Ordering::Acquire);
+            let connecting = tokio::time::timeout(FILL_LIMIT, self.shared.connect());
+            match connecting.await.unwrap_or_else(|_| Err(silence())) {
+                Ok(connection) => self.shared.idle().push(Idle {
+                    connection,
+                    opened: Instant::now(),
+                    generation,
+                    place: None,
+                }),
                 Err(error) => {
                     tracing::warn!(error = %error, "a connection to the database could not be opened yet");
                 }
             }
-        }
+            drop(turn);
+        };
+        futures::stream::iter(0..count)
+            .for_each_concurrent(AT_ONCE, open)
+            .await;
     }
 
     /// A connection in the asker's name, for which it waits at most `wait`: then it is `PoolTimedOut`.
@@ -314,6 +327,17 @@ fn is_silence(error: &sqlx::Error) -> bool {
 }
 
 impl Shared {
+    /// Connections in use, those that are being opened among them.
+    fn in_use(&self) -> u32 {
+        self.size.saturating_sub(self.turns.free())
+    }
+
+    /// Connections, whether in use or not.
+    fn open(&self) -> u32 {
+        let idle = u32::try_from(self.idle().len()).unwrap_or(u32::MAX);
+        idle.saturating_add(self.in_use())
+    }
+
     fn returned(&self) -> u64 {
         self.returned.load(Ordering::Acquire)
     }

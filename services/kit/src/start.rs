@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -13,19 +14,84 @@ use tonic::service::Routes;
 use crate::attest;
 use crate::bus::Bus;
 use crate::cells::{CellName, OtherCell};
+use crate::ctx::Clock;
 use crate::db::Db;
+use crate::directory::Directory;
 use crate::error::chain;
 use crate::host::{Definition, StartError};
 use crate::isolation::expected;
 use crate::limits::Limits;
 use crate::migrate;
 use crate::outbox::Wake;
+use crate::permission;
 use crate::pool::{ACQUIRE_LIMIT, Pool};
 use crate::relay;
+use crate::settings::Settings;
 use crate::tasks::Tasks;
 use crate::telemetry::METRICS;
+use crate::token::Verifier;
 use crate::turns::Asker;
 use crate::usage::USAGE;
+
+/// Connections to the database that a service has before it serves; the others follow.
+const FIRST: u32 = 4;
+
+/// What one service needs, checked.
+pub(crate) struct Opened {
+    pub(crate) definition: Definition,
+    pub(crate) pool: Pool,
+    pub(crate) bus: Bus,
+    pub(crate) directory: Directory,
+    pub(crate) verifier: Arc<Verifier>,
+}
+
+/// Checks what one service needs: database, broker and keys, all at the same time, since a process that replaces
+/// another one is waited for.
+pub(crate) async fn open(
+    settings: &Settings,
+    definition: Definition,
+    clock: &Clock,
+    tasks: &Tasks,
+) -> Result<Opened, StartError> {
+    let service = definition.name;
+    if let Some(departure) =
+        permission::departures(definition.grpc_services, definition.permissions)
+            .into_iter()
+            .next()
+    {
+        return Err(StartError::Permissions { service, departure });
+    }
+    let database = async {
+        let settings = &settings.database;
+        let role = format!("{}_app", definition.schema);
+        let pool = Pool::new(settings, &role, settings.database_max_connections)?;
+        let filling = async {
+            pool.fill(FIRST).await;
+            Ok(())
+        };
+        tokio::try_join!(judge(&pool, &definition), filling)?;
+        Ok::<_, StartError>(pool)
+    };
+    let bus = async {
+        let bus = Bus::connect(&settings.nats, service).await?;
+        let directory = Directory::start(bus.clone(), tasks);
+        let loaded = tokio::time::timeout(Duration::from_secs(10), directory.loaded());
+        let loaded = loaded.await;
+        loaded.map_err(|_| StartError::Directory { service })?;
+        Ok::<_, StartError>((bus, directory))
+    };
+    let verifier = Verifier::open(&settings.identity, service, clock.clone());
+    // Of several faults always the same one is told.
+    let (database, bus, verifier) = tokio::join!(database, bus, verifier);
+    let (pool, (bus, directory), verifier) = (database?, bus?, verifier?);
+    Ok(Opened {
+        definition,
+        pool,
+        bus,
+        directory,
+        verifier,
+    })
+}
 
 /// Refuses a database that is another cell, a schema that is behind, a session that is not the serving role, and any
 /// departure from isolation.

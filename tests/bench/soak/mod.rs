@@ -57,7 +57,7 @@ pub(crate) async fn run(options: &Options, say: &(dyn Fn(&str) + Sync)) -> anyho
 
 async fn soak(system: &mut System, options: &Options, say: &dyn Fn(&str)) -> anyhow::Result<Soak> {
     say("loading the data");
-    let firms = seed::load(system, options.profile, say).await?;
+    let firms = seed::load(system, options.profile, 0, say).await?;
     let callers = Callers::new(system, &firms, options.clients)?;
 
     say("measuring what the machine can do");

@@ -153,7 +153,14 @@ impl Ground {
         let stream = stream.expect("the stream");
         let event = stream.get_last_raw_message_by_subject(&heard).await;
         let event = event.expect("the event");
-        let mut headers = event.headers;
+        // The broker's own headers are of the message that it was, perhaps one of a batch.
+        let told = event.headers.iter();
+        let told = told.filter(|(name, _)| !name.to_string().starts_with("Nats-"));
+        let told = told.flat_map(|(name, values)| values.iter().map(move |value| (name, value)));
+        let mut headers = async_nats::HeaderMap::new();
+        for (name, value) in told {
+            headers.append(name.clone(), value.clone());
+        }
         let id = kit::ctx::Clock::system().new_uuid().to_string();
         headers.insert("Nats-Msg-Id", id.as_str());
         headers.insert("ce-id", id.as_str());

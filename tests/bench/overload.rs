@@ -1,0 +1,102 @@
+//! Overload: all firms together ask for five times what the services can do, none of them past a limit of its own. What is
+//! done is done in time, the rest is told at once to come back, and afterwards all is as before.
+
+use std::io::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::bail;
+use tonic::{Code, Status};
+
+use crate::fair::{Line, lines, neighbor, open_loop};
+use crate::load::{Call, closed_loop, count, told};
+use crate::report::{OURS, Report};
+use crate::seed::Firm;
+use crate::system::System;
+
+/// Firms that call, over a connection each.
+const FIRMS: usize = 12;
+/// Callers of each firm, when the most is sought that the services can do.
+const CALLERS: usize = 4;
+/// Times the most.
+const OVER: f64 = 5.0;
+const HALF: f64 = 0.5;
+
+pub(crate) const DONE: &str = "overload: calls done, calls/s";
+pub(crate) const PEAK: &str = "the most of closed loops";
+pub(crate) const P50: &str = "overload: p50 of calls done, ms";
+pub(crate) const P99: &str = "overload: p99 of calls done, ms";
+pub(crate) const BEFORE: &str = "at half the most";
+pub(crate) const RECOVERY: &str = "overload: s until nothing is refused, at half the most";
+pub(crate) const FAILED: &str = "overload: calls that failed otherwise";
+
+/// The most, half of it, five times as much, and half again.
+pub(crate) async fn round(
+    system: &System,
+    firms: &[Arc<Firm>],
+    time: Duration,
+    report: &mut Report,
+) -> anyhow::Result<()> {
+    let lines = lines(system, firms.iter().take(FIRMS)).await?;
+    let callers = lines.iter().cycle().take(lines.len() * CALLERS);
+    let callers = (0..).zip(callers).map(|(number, line)| Neighbor {
+        line: line.clone(),
+        number,
+    });
+    let most = closed_loop(callers.collect(), time).await?.per_second;
+    system.settle().await?;
+    let before = open_loop(&lines, rate(most * HALF), time, neighbor).await?;
+    if let Some(status) = before.refusals.first() {
+        bail!("a call is refused although there are few: {status}");
+    }
+    let over = open_loop(&lines, rate(most * OVER), time, neighbor).await?;
+    let after = open_loop(&lines, rate(most * HALF), time, neighbor).await?;
+    system.settle().await?;
+
+    let refused = over.refusals.len();
+    let offered = (over.ok.calls + count(refused)) / time.as_secs_f64();
+    report.record("overload: calls made, calls/s", OURS, offered);
+    report.record(DONE, OURS, over.ok.per_second);
+    report.record(DONE, PEAK, most);
+    for (percent, measure) in [(50, P50), (99, P99)] {
+        report.record(measure, OURS, over.ok.percentile(percent));
+        report.record(measure, BEFORE, before.ok.percentile(percent));
+    }
+    let is_shed = |status: &&Status| status.code() == Code::ResourceExhausted;
+    let all = over.refusals.iter().chain(&after.refusals);
+    let otherwise: Vec<&Status> = all.filter(|status| !is_shed(status)).collect();
+    if let Some(status) = otherwise.first() {
+        // Nobody is there to read it if this fails.
+        let _ = writeln!(
+            std::io::stderr(),
+            "a call failed otherwise: {}",
+            told(status)
+        );
+    }
+    report.record(FAILED, OURS, count(otherwise.len()));
+    report.record(RECOVERY, OURS, after.last_refusal.as_secs_f64());
+    Ok(())
+}
+
+/// Calls a second, as a whole number.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a rate that a machine reaches"
+)]
+fn rate(per_second: f64) -> u32 {
+    (per_second as u32).max(1)
+}
+
+/// Calls again as soon as it is answered.
+struct Neighbor {
+    line: Line,
+    number: u64,
+}
+
+impl Call for Neighbor {
+    async fn call(&mut self) -> Result<(), Status> {
+        self.number += 1;
+        neighbor(self.line.clone(), self.number).await
+    }
+}
