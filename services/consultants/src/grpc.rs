@@ -69,12 +69,15 @@ impl ConsultantService for Service {
         let page = self.kit.answer(&ctx, page).await?;
         let rows = operations::list_consultants(&ctx, &self.kit.db, active, &page).await;
         let rows = self.kit.answer(&ctx, rows).await?;
-        let finished = self
-            .kit
-            .pages
-            .finish(&ctx, &page, rows, &active, |last| last.id.uuid());
+        let finished = self.kit.pages.finish(
+            &ctx,
+            &page,
+            rows,
+            &active,
+            |last| last.id.uuid(),
+            Into::into,
+        );
         let (consultants, next_page_token) = self.kit.answer(&ctx, finished).await?;
-        let consultants = consultants.into_iter().map(Into::into).collect();
         Ok(Response::new(pb::ListConsultantsResponse {
             consultants,
             next_page_token,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use aws_lc_rs::{constant_time, hmac};
 use data_encoding::BASE64URL_NOPAD;
+use prost::Message;
 use secrecy::ExposeSecret;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -17,6 +18,10 @@ use crate::settings::{IdentitySettings, SettingsError, read_secret};
 const DEFAULT_SIZE: i32 = 50;
 /// The most items in a page; larger wishes get this many.
 const MAX_SIZE: i32 = 500;
+/// The most bytes of the items in a page: long texts make it shorter. Clients take 4 MiB unless they are told otherwise.
+const MAX_BYTES: usize = 1_024 * 1_024 - 4_096;
+/// What an item is beside its own bytes: its number and its length.
+const FRAME: usize = 6;
 /// A longer token is none of ours.
 const MAX_TOKEN: usize = 1_024;
 const MAC: usize = 32;
@@ -97,29 +102,48 @@ impl Pages {
         })
     }
 
-    /// Cuts the extra row off and makes the token of the next page, empty after the last.
-    pub fn finish<T, P: Serialize>(
+    /// The items of a page from the rows that were read for it, and the token of the next page, empty after the last.
+    /// A page is full with as many items as were asked for, or with less than a MiB of them, and holds one at least.
+    pub fn finish<T, M: Message, P: Serialize>(
         &self,
         ctx: &Ctx,
         page: &Page<P>,
-        mut rows: Vec<T>,
+        rows: Vec<T>,
         filter: &impl Serialize,
         position: impl Fn(&T) -> P,
-    ) -> Result<(Vec<T>, String), Error> {
+        item: impl Fn(T) -> M,
+    ) -> Result<(Vec<M>, String), Error> {
         let size = usize::try_from(page.size).unwrap_or(usize::MAX);
-        if rows.len() <= size {
-            return Ok((rows, String::new()));
+        let mut items = Vec::with_capacity(rows.len().min(size));
+        let (mut bytes, mut last) = (0, None);
+        for row in rows {
+            let at = position(&row);
+            let item = item(row);
+            bytes += item.encoded_len() + FRAME;
+            let is_full = items.len() == size || (bytes > MAX_BYTES && !items.is_empty());
+            if is_full {
+                let token = last.map(|last| self.token(ctx, &last, filter));
+                return Ok((items, token.transpose()?.unwrap_or_default()));
+            }
+            items.push(item);
+            last = Some(at);
         }
-        rows.truncate(size);
-        let Some(last) = rows.last() else {
-            return Ok((rows, String::new()));
-        };
-        let body = serde_json::to_vec(&position(last)).map_err(Error::internal)?;
+        Ok((items, String::new()))
+    }
+
+    /// The token of the page after a position.
+    fn token<P: Serialize>(
+        &self,
+        ctx: &Ctx,
+        last: &P,
+        filter: &impl Serialize,
+    ) -> Result<String, Error> {
+        let body = serde_json::to_vec(last).map_err(Error::internal)?;
         let mac = self.mac(ctx, &body, filter)?;
         let mut token = mac.as_ref().to_vec();
         token.extend_from_slice(&self.origin(ctx.tenant(), mac.as_ref()));
         token.extend_from_slice(&body);
-        Ok((rows, BASE64URL_NOPAD.encode(&token)))
+        Ok(BASE64URL_NOPAD.encode(&token))
     }
 
     fn position<P: DeserializeOwned>(
@@ -222,7 +246,7 @@ mod tests {
             after: None,
         };
         pages()
-            .finish(ctx, &page, vec![1_u32, 2], &filter, |n| *n)
+            .finish(ctx, &page, vec![1_u32, 2], &filter, |n| *n, |n| n)
             .unwrap()
             .1
     }
@@ -287,6 +311,31 @@ mod tests {
         }
         let of_a_colleague = token(&ctx(TenantId::NONE, "kim", "List"), "");
         assert!(matches!(refusal(&of_a_colleague), Error::PageTokenInvalid));
+    }
+
+    #[test]
+    fn a_page_of_long_items_ends_before_a_mebibyte_and_holds_one_at_least() {
+        let own = ctx(TenantId::PLATFORM, "kim", "List");
+        let pages = pages();
+        let of = |length: usize| {
+            let page = pages.read::<u32>(&own, 500, "", &"").unwrap();
+            let rows: Vec<u32> = (1..=500).collect();
+            let item = |_| "x".repeat(length);
+            let (items, token) = pages.finish(&own, &page, rows, &"", |n| *n, item).unwrap();
+            let bytes: usize = items.iter().map(|it| it.encoded_len() + FRAME).sum();
+            let next = pages.read::<u32>(&own, 0, &token, &"").unwrap();
+            (items.len(), bytes, next.after)
+        };
+        assert_eq!(of(10).0, 500);
+        assert_eq!(of(10).2, None);
+        let (count, bytes, next) = of(10_000);
+        assert_eq!(next, u32::try_from(count).ok());
+        assert!(
+            (1_000_000..1_048_576).contains(&bytes),
+            "{count} of {bytes}"
+        );
+        assert_eq!(of(2_000_000).0, 1);
+        assert_eq!(of(2_000_000).2, Some(1));
     }
 
     #[test]

@@ -67,12 +67,15 @@ impl TenantService for Service {
         let page = self.kit.answer(&ctx, page).await?;
         let rows = operations::list_tenants(&ctx, &self.kit.db, active, &page).await;
         let rows = self.kit.answer(&ctx, rows).await?;
-        let finished = self
-            .kit
-            .pages
-            .finish(&ctx, &page, rows, &active, |last| last.id.uuid());
+        let finished = self.kit.pages.finish(
+            &ctx,
+            &page,
+            rows,
+            &active,
+            |last| last.id.uuid(),
+            Into::into,
+        );
         let (tenants, next_page_token) = self.kit.answer(&ctx, finished).await?;
-        let tenants = tenants.into_iter().map(Into::into).collect();
         Ok(Response::new(pb::ListTenantsResponse {
             tenants,
             next_page_token,

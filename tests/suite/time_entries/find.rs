@@ -1,8 +1,10 @@
 //! Lists of entries.
 
+use prost::Message as _;
 use proto::time_entries::v1 as pb;
 use tonic::Code;
 
+use super::import::{chunk, row, send};
 use super::{Scene, assert_missing, assert_refused, create, get, invalid_fields, list, new_id};
 
 #[tokio::test]
@@ -114,6 +116,40 @@ async fn pages_hold_every_entry_once_those_that_began_together_included() {
         }
     }
     assert_eq!(paged, whole);
+}
+
+#[tokio::test]
+async fn a_page_of_long_notes_stays_below_a_mebibyte_and_none_is_lost() {
+    let scene = Scene::new().await;
+    let rows: Vec<pb::ImportRow> = (0..200)
+        .map(|number| pb::ImportRow {
+            note: "語".repeat(4_000),
+            ..row(&scene, number, &format!("long-{number}"))
+        })
+        .collect();
+    for rows in rows.chunks(50) {
+        let answers = send(&scene.firm, vec![chunk(rows.to_vec())]).await;
+        answers.expect("imported");
+    }
+    let mut request = pb::ListTimeEntriesRequest {
+        page_size: 10_000,
+        ..Default::default()
+    };
+    let (mut pages, mut ids) = (0, std::collections::BTreeSet::new());
+    loop {
+        let mut client = scene.firm.time_entries();
+        let page = client.list_time_entries(request.clone()).await;
+        let page = page.expect("a page").into_inner();
+        assert!(page.encoded_len() < 1_024 * 1_024, "{}", page.encoded_len());
+        pages += 1;
+        ids.extend(page.time_entries.into_iter().map(|entry| entry.id));
+        request.page_token = page.next_page_token;
+        if request.page_token.is_empty() {
+            break;
+        }
+    }
+    assert_eq!(ids.len(), 200);
+    assert!(pages >= 3, "{pages} pages of 2.4 MB");
 }
 
 #[tokio::test]

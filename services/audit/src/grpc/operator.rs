@@ -40,16 +40,23 @@ impl AuditOperatorService for Service {
         let page = self.kit.answer(&ctx, page).await?;
         let rows = operations::list_tenant_records(&self.exempt, tenant, &filter, &page).await;
         let rows = self.kit.answer(&ctx, rows).await?;
-        let finished = self.kit.pages.finish(&ctx, &page, rows, &bound, |last| {
-            let record = &last.record;
-            (
-                record.tenant.uuid(),
-                record.log.is_operator_only(),
-                record.sequence,
-            )
-        });
+        let pages = &self.kit.pages;
+        let finished = pages.finish(
+            &ctx,
+            &page,
+            rows,
+            &bound,
+            |last| {
+                let record = &last.record;
+                (
+                    record.tenant.uuid(),
+                    record.log.is_operator_only(),
+                    record.sequence,
+                )
+            },
+            Into::into,
+        );
         let (records, next_page_token) = self.kit.answer(&ctx, finished).await?;
-        let records = records.into_iter().map(Into::into).collect();
         Ok(Response::new(pb::ListTenantRecordsResponse {
             records,
             next_page_token,
@@ -114,12 +121,15 @@ impl AuditOperatorService for Service {
         let page = self.kit.answer(&ctx, page).await?;
         let rows = operations::list_tenant_alerts(&self.exempt, tenant, &filter, &page).await;
         let rows = self.kit.answer(&ctx, rows).await?;
-        let finished = self
-            .kit
-            .pages
-            .finish(&ctx, &page, rows, &bound, |last| last.alert.id.uuid());
+        let finished = self.kit.pages.finish(
+            &ctx,
+            &page,
+            rows,
+            &bound,
+            |last| last.alert.id.uuid(),
+            Into::into,
+        );
         let (alerts, next_page_token) = self.kit.answer(&ctx, finished).await?;
-        let alerts = alerts.into_iter().map(Into::into).collect();
         Ok(Response::new(pb::ListTenantAlertsResponse {
             alerts,
             next_page_token,

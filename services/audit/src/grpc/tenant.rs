@@ -34,15 +34,15 @@ impl AuditService for Service {
         let page = self.kit.answer(&ctx, page).await?;
         let rows = operations::list_records(&ctx, &self.kit.db, &filter, &page).await;
         let rows = self.kit.answer(&ctx, rows).await?;
-        let finished = self
-            .kit
-            .pages
-            .finish(&ctx, &page, rows, &filter, |last| last.sequence);
+        let finished = self.kit.pages.finish(
+            &ctx,
+            &page,
+            rows,
+            &filter,
+            |last| last.sequence,
+            convert::record_for_tenant,
+        );
         let (records, next_page_token) = self.kit.answer(&ctx, finished).await?;
-        let records = records
-            .into_iter()
-            .map(convert::record_for_tenant)
-            .collect();
         Ok(Response::new(pb::ListRecordsResponse {
             records,
             next_page_token,
@@ -109,12 +109,15 @@ impl AuditService for Service {
         let page = self.kit.answer(&ctx, page).await?;
         let rows = operations::list_alerts(&ctx, &self.kit.db, &filter, &page).await;
         let rows = self.kit.answer(&ctx, rows).await?;
-        let finished = self
-            .kit
-            .pages
-            .finish(&ctx, &page, rows, &filter, |last| last.id.uuid());
+        let finished = self.kit.pages.finish(
+            &ctx,
+            &page,
+            rows,
+            &filter,
+            |last| last.id.uuid(),
+            Into::into,
+        );
         let (alerts, next_page_token) = self.kit.answer(&ctx, finished).await?;
-        let alerts = alerts.into_iter().map(Into::into).collect();
         Ok(Response::new(pb::ListAlertsResponse {
             alerts,
             next_page_token,

@@ -80,12 +80,11 @@ impl ProjectService for Service {
         let page = self.kit.answer(&ctx, page).await?;
         let rows = operations::list_clients(&ctx, &self.kit.db, &page).await;
         let rows = self.kit.answer(&ctx, rows).await?;
-        let finished = self
-            .kit
-            .pages
-            .finish(&ctx, &page, rows, &(), |last| last.id.uuid());
+        let finished =
+            self.kit
+                .pages
+                .finish(&ctx, &page, rows, &(), |last| last.id.uuid(), Into::into);
         let (clients, next_page_token) = self.kit.answer(&ctx, finished).await?;
-        let clients = clients.into_iter().map(Into::into).collect();
         Ok(Response::new(pb::ListClientsResponse {
             clients,
             next_page_token,
@@ -169,12 +168,15 @@ impl ProjectService for Service {
         let page = self.kit.answer(&ctx, page).await?;
         let rows = operations::list_projects(&ctx, &self.kit.db, filter, &page).await;
         let rows = self.kit.answer(&ctx, rows).await?;
-        let finished = self
-            .kit
-            .pages
-            .finish(&ctx, &page, rows, &filter, |last| last.id.uuid());
+        let finished = self.kit.pages.finish(
+            &ctx,
+            &page,
+            rows,
+            &filter,
+            |last| last.id.uuid(),
+            Into::into,
+        );
         let (projects, next_page_token) = self.kit.answer(&ctx, finished).await?;
-        let projects = projects.into_iter().map(Into::into).collect();
         Ok(Response::new(pb::ListProjectsResponse {
             projects,
             next_page_token,
@@ -278,12 +280,15 @@ impl ProjectService for Service {
         let page = self.kit.answer(&ctx, page).await?;
         let rows = operations::list_assignments(&ctx, &self.kit.db, filter, &page).await;
         let rows = self.kit.answer(&ctx, rows).await?;
-        let finished = self
-            .kit
-            .pages
-            .finish(&ctx, &page, rows, &filter, |last| last.id.uuid());
+        let finished = self.kit.pages.finish(
+            &ctx,
+            &page,
+            rows,
+            &filter,
+            |last| last.id.uuid(),
+            Into::into,
+        );
         let (assignments, next_page_token) = self.kit.answer(&ctx, finished).await?;
-        let assignments = assignments.into_iter().map(Into::into).collect();
         Ok(Response::new(pb::ListAssignmentsResponse {
             assignments,
             next_page_token,

@@ -91,9 +91,9 @@ impl TimeEntryService for Service {
         let rows = operations::list_time_entries(&ctx, &self.kit.db, &filter, &page).await;
         let rows = self.kit.answer(&ctx, rows).await?;
         let position = |last: &crate::time_entry::TimeEntry| (last.span.started_at, last.id.uuid());
-        let finished = self.kit.pages.finish(&ctx, &page, rows, &filter, position);
-        let (entries, next_page_token) = self.kit.answer(&ctx, finished).await?;
-        let time_entries = entries.into_iter().map(Into::into).collect();
+        let pages = &self.kit.pages;
+        let finished = pages.finish(&ctx, &page, rows, &filter, position, Into::into);
+        let (time_entries, next_page_token) = self.kit.answer(&ctx, finished).await?;
         Ok(Response::new(pb::ListTimeEntriesResponse {
             time_entries,
             next_page_token,
@@ -165,15 +165,15 @@ impl TimeEntryService for Service {
         let page = self.kit.answer(&ctx, page).await?;
         let rows = operations::summarize_time_entries(&ctx, &self.kit.db, &selection, &page).await;
         let rows = self.kit.answer(&ctx, rows).await?;
-        let finished = self
-            .kit
-            .pages
-            .finish(&ctx, &page, rows, &selection, |last| last.key.clone());
+        let finished = self.kit.pages.finish(
+            &ctx,
+            &page,
+            rows,
+            &selection,
+            |last| last.key.clone(),
+            |sum| summary::row(selection.grouping, sum),
+        );
         let (rows, next_page_token) = self.kit.answer(&ctx, finished).await?;
-        let rows = rows
-            .into_iter()
-            .map(|sum| summary::row(selection.grouping, sum))
-            .collect();
         Ok(Response::new(pb::SummarizeTimeEntriesResponse {
             rows,
             next_page_token,
