@@ -15,8 +15,8 @@ use catalyst::stack::{NatsChoice, PostgresChoice, StackOptions};
 use kit::ctx::Clock;
 use kit::host::Host;
 use kit::settings::{CacheSettings, LimitSettings, ListenSettings};
-use sqlx::postgres::PgConnection;
-use sqlx::{AssertSqlSafe, Connection as _};
+use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _};
 use tokio::time::{Instant, sleep};
 
 use crate::program::Program;
@@ -108,7 +108,9 @@ impl System {
 
     /// A connection as superuser, for loading and looking.
     pub(crate) async fn admin(&self) -> anyhow::Result<PgConnection> {
-        Ok(PgConnection::connect(&self.deployment.stack.postgres_admin_url).await?)
+        let options: PgConnectOptions = self.deployment.stack.postgres_admin_url.parse()?;
+        // Loading rows takes its time, and no one reads the statements.
+        Ok(options.disable_statement_logging().connect().await?)
     }
 
     /// Waits until every event is published and consumed, so that one measure does not burden the next.

@@ -101,7 +101,7 @@ impl Db {
             format!("begin; set local app.current_tenant_id = '{tenant}'").into();
         let wait = self.wait_of(ctx)?;
         let opened = cell.pool.open(statement, Asker::of(ctx), wait).await;
-        let lease = opened.map_err(|error| waited(ctx, error))?;
+        let lease = opened.map_err(|error| self.waited(ctx, wait, error))?;
         Ok(Tx {
             session: Session::new(lease, self.tasks.clone(), true).until(ctx.deadline()),
             db: self.clone(),
@@ -131,7 +131,7 @@ impl Db {
         loop {
             let wait = self.wait_of(ctx)?;
             let leased = cell.pool.acquire(Asker::of(ctx), wait).await;
-            let lease = leased.map_err(|error| waited(ctx, error))?;
+            let lease = leased.map_err(|error| self.waited(ctx, wait, error))?;
             let mut session = Session::new(lease, self.tasks.clone(), false).until(ctx.deadline());
             let found = sqlx::query_as(sql)
                 .bind(ctx.tenant().uuid())
@@ -154,6 +154,21 @@ impl Db {
         match ctx.remaining(self.wait) {
             Duration::ZERO => Err(Error::TooLate),
             wait => Ok(wait),
+        }
+    }
+
+    /// What it means that no connection came free within `wait`: a call is shed, or its own deadline was nearer; what an
+    /// event causes is tried again.
+    fn waited(&self, ctx: &Ctx, wait: Duration, error: sqlx::Error) -> Error {
+        match error {
+            sqlx::Error::PoolTimedOut if ctx.method().is_empty() => error.into(),
+            sqlx::Error::PoolTimedOut if wait < self.wait => Error::TooLate,
+            sqlx::Error::PoolTimedOut => {
+                let class = Class::of(ctx.method()).name();
+                METRICS.shed.add(1, &shed_labels("database", class));
+                Error::Busy
+            }
+            error => error.into(),
         }
     }
 
@@ -397,18 +412,6 @@ impl Deref for ExemptTx {
 impl DerefMut for ExemptTx {
     fn deref_mut(&mut self) -> &mut Session {
         &mut self.session
-    }
-}
-
-/// What it means that no connection came free in time: a call is shed, and what an event causes is tried again.
-fn waited(ctx: &Ctx, error: sqlx::Error) -> Error {
-    match error {
-        sqlx::Error::PoolTimedOut if !ctx.method().is_empty() => {
-            let class = Class::of(ctx.method()).name();
-            METRICS.shed.add(1, &shed_labels("database", class));
-            Error::Busy
-        }
-        error => error.into(),
     }
 }
 

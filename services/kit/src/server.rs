@@ -1,7 +1,6 @@
 //! The layer that every call of a process passes.
 //!
-//! Invariant: each call runs in a task of its own, to its end, even when its caller hangs up; a cancelled future never
-//! owns a transaction. The caller still gets DEADLINE_EXCEEDED in time.
+//! Invariant: each call runs to its end, even when its caller hangs up; a cancelled future never owns a transaction. The caller still gets DEADLINE_EXCEEDED in time.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -53,7 +52,7 @@ pub struct Called {
     pub(crate) place: Place,
 }
 
-/// Puts every call into a task, with its span, its deadline and its measure.
+/// Carries every call to its end, with its span, its deadline and its measure.
 #[derive(Clone, Debug)]
 pub(crate) struct CallLayer {
     tasks: Tasks,
@@ -172,7 +171,7 @@ where
 
         let answer = self.inner.call(request);
         let called = place.clone();
-        let running = self.layer.tasks.spawn(
+        let mut running = self.layer.tasks.to_its_end(
             async move {
                 let answer = answer.await;
                 place.leave();
@@ -181,10 +180,11 @@ where
             .instrument(span),
         );
         Box::pin(async move {
-            let mut response = match tokio::time::timeout_at(deadline, running).await {
+            let mut response = match tokio::time::timeout_at(deadline, &mut running).await {
                 Ok(Ok(Ok(response))) => response,
-                Ok(Err(panicked)) => {
-                    tracing::error!(rpc.method = %method, error = %panicked, "a call ended by a panic");
+                // The panic has told its message and its place itself.
+                Ok(Err(_panic)) => {
+                    tracing::error!(rpc.method = %method, request.id = %request_id, "a call ended by a panic");
                     let message = "internal error";
                     Verdict::new(Code::Internal, ErrorReason::Internal, message)
                         .into_status()
