@@ -340,3 +340,19 @@ async fn events_of_two_firms_that_arrive_together_stay_apart() {
     assert_eq!(heard.resource_id, theirs.id);
     assert_eq!(records(&firm, CREATED).await.len(), 3);
 }
+
+/// What a service has committed is on disk; a relay's leases and removals may be taken back, since they can be done again.
+#[tokio::test]
+async fn nobody_but_the_relays_commits_without_waiting_for_the_disk() {
+    let mut admin = administrator().await;
+    let told = "select rolname from pg_roles cross join unnest(rolconfig) as setting \
+                where setting like 'synchronous_commit=%' order by rolname";
+    let hasty: Vec<String> = sqlx::query_scalar(told)
+        .fetch_all(&mut admin)
+        .await
+        .expect("the roles");
+    let relays = catalyst::services::ALL.map(|it| format!("{}_relay", it.schema));
+    let mut relays = relays.to_vec();
+    relays.sort();
+    assert_eq!(hasty, relays);
+}
