@@ -16,6 +16,7 @@ mod callers;
 mod firm;
 mod host;
 mod issuer;
+mod own;
 mod probe;
 mod program;
 mod replica;
@@ -42,6 +43,7 @@ pub use callers::{Caller, channel_from, token_with, workload_token_of};
 pub use firm::Firm;
 pub use host::{host, host_with, own_source, settings};
 pub use issuer::{Answer, JwksServer};
+pub use own::OwnDeployment;
 pub use probe::{Probe, RawMessages, probe};
 pub use program::{binary, environment};
 pub use refusals::refusals_of;
@@ -318,7 +320,7 @@ fn watch_over(
 
 /// Starts a shell that waits for the end of this process, which closes its pipe, and then ends these servers and removes
 /// their folder. Whoever has ended the servers itself kills the shell first.
-pub fn end_with_this_process(
+fn end_with_this_process(
     pids: impl IntoIterator<Item = Option<u32>>,
     dir: &std::path::Path,
 ) -> anyhow::Result<std::process::Child> {

@@ -1,14 +1,13 @@
 //! A deployment of its own with dedicated cells, each on a PostgreSQL of its own.
 
+use std::ops::Deref;
 use std::path::PathBuf;
-use std::process::Child;
 
 use async_nats::ConnectOptions;
 use async_nats::jetstream;
 use catalyst::deployment::Deployment;
 use catalyst::services;
-use catalyst::stack::{NatsChoice, StackOptions};
-use harness::{Caller, Firm};
+use harness::{Caller, Firm, OwnDeployment};
 use kit::cells::CellName;
 use kit::events::Stream;
 use kit::host::Host;
@@ -22,11 +21,17 @@ pub(super) const ROOM_OF_ONE: u32 = 4;
 
 /// The running deployment.
 pub(super) struct Ground {
-    pub(super) deployment: Deployment,
+    own: OwnDeployment,
     pub(super) channel: Channel,
     pub(super) host: Host,
-    dir: PathBuf,
-    watchdog: Child,
+}
+
+impl Deref for Ground {
+    type Target = Deployment;
+
+    fn deref(&self) -> &Deployment {
+        &self.own.deployment
+    }
 }
 
 pub(super) fn named(cell: &str) -> CellName {
@@ -55,33 +60,10 @@ async fn process(deployment: &Deployment) -> (Host, Channel) {
 
 impl Ground {
     pub(super) async fn start(cells: &[&str]) -> Self {
-        let dir = harness::temporary_folder().expect("a folder");
-        let options = StackOptions {
-            dir: dir.clone(),
-            postgres: harness::postgres_choice().expect("a choice"),
-            nats: NatsChoice::Auto,
-            durable: false,
-            cells: cells.iter().map(|cell| named(cell)).collect(),
-        };
-        let deployment = Deployment::start(options, &|_| {}).await;
-        let deployment = deployment.expect("the servers start");
-        let stack = &deployment.stack;
-        let shared = stack.postgres.as_ref().expect("one of our own").pid();
-        let dedicated = stack
-            .cells
-            .values()
-            .map(catalyst::stack::postgres::Postgres::pid);
-        let pids = dedicated.chain([shared, stack.nats.pid()]);
-        let watchdog = harness::end_with_this_process(pids, &dir).expect("a shell");
-
-        let (host, channel) = process(&deployment).await;
-        Self {
-            deployment,
-            channel,
-            host,
-            dir,
-            watchdog,
-        }
+        let cells = cells.iter().map(|cell| named(cell)).collect();
+        let own = OwnDeployment::start(cells, async |_| {}).await;
+        let (host, channel) = process(&own.deployment).await;
+        Self { own, channel, host }
     }
 
     /// A new firm whose rows are in the cell.
@@ -96,20 +78,14 @@ impl Ground {
 
     /// The file that says where a cell is.
     pub(super) fn file_of(&self, cell: &str) -> PathBuf {
-        self.deployment.stack.cells_dir.join(cell)
+        self.stack.cells_dir.join(cell)
     }
 
     /// What a question to a cell's database finds, as superuser.
     pub(super) async fn asks(&self, cell: &str, question: &str) -> i64 {
-        let url = match self
-            .deployment
-            .stack
-            .cell_admin_urls()
-            .cells
-            .get(&named(cell))
-        {
+        let url = match self.stack.cell_admin_urls().cells.get(&named(cell)) {
             Some(url) => url.clone(),
-            None => self.deployment.stack.postgres_admin_url.clone(),
+            None => self.stack.postgres_admin_url.clone(),
         };
         let mut admin = PgConnection::connect(&url).await.expect("connected");
         let asked = sqlx::query_scalar(AssertSqlSafe(question.to_owned()));
@@ -120,7 +96,7 @@ impl Ground {
 
     /// Changes something in a cell's database, as superuser.
     pub(super) async fn does(&self, cell: &str, statement: &str) {
-        let url = self.deployment.stack.cell_admin_urls().cells[&named(cell)].clone();
+        let url = self.stack.cell_admin_urls().cells[&named(cell)].clone();
         let mut admin = PgConnection::connect(&url).await.expect("connected");
         let done = sqlx::raw_sql(AssertSqlSafe(statement.to_owned()));
         done.execute(&mut admin).await.expect("done");
@@ -129,12 +105,12 @@ impl Ground {
 
     /// One more process of all services.
     pub(super) async fn another_process(&self) -> (Host, Channel) {
-        process(&self.deployment).await
+        process(self).await
     }
 
     /// The settings of its processes.
     pub(super) fn database_settings(&self) -> kit::settings::DatabaseSettings {
-        let settings = self.deployment.settings(harness::settings().listen);
+        let settings = self.settings(harness::settings().listen);
         settings.database
     }
 
@@ -173,7 +149,7 @@ impl Ground {
     }
 
     async fn user(&self, name: &str) -> async_nats::Client {
-        let stack = &self.deployment.stack;
+        let stack = &self.stack;
         let credentials = stack.credentials_dir.join(format!("{name}.creds"));
         let options = ConnectOptions::with_credentials_file(credentials).await;
         let options = options.expect("credentials");
@@ -183,24 +159,20 @@ impl Ground {
 
     /// Ends a cell's server, at once.
     pub(super) async fn stops(&mut self, cell: &str) {
-        let server = self.deployment.stack.cells.get_mut(&named(cell));
+        let server = self.own.deployment.stack.cells.get_mut(&named(cell));
         let stopped = server.expect("a cell").stop().await;
         stopped.expect("it stops");
     }
 
     /// Starts it again, where it was.
     pub(super) async fn starts(&mut self, cell: &str) {
-        let server = self.deployment.stack.cells.get_mut(&named(cell));
+        let server = self.own.deployment.stack.cells.get_mut(&named(cell));
         let started = server.expect("a cell").restart().await;
         started.expect("it starts");
     }
 
-    pub(super) async fn end(mut self) {
+    pub(super) async fn end(self) {
         self.host.stop().await;
-        let stopped = self.deployment.stack.stop().await;
-        stopped.expect("the servers stop");
-        self.watchdog.kill().expect("killed");
-        self.watchdog.wait().expect("ended");
-        std::fs::remove_dir_all(&self.dir).expect("removed");
+        self.own.end(|_| ()).await;
     }
 }

@@ -235,8 +235,8 @@ async fn a_file_that_cannot_be_used_costs_its_own_cell_alone(ground: &Ground, pl
     let without = of_cell(placed, "south")[0].over(channel.clone());
     without.is_unavailable().await;
 
-    let admin = ground.deployment.stack.postgres_admin_url.clone();
-    let admins = ground.deployment.stack.cell_admin_urls();
+    let admin = ground.stack.postgres_admin_url.clone();
+    let admins = ground.stack.cell_admin_urls();
     let settings = ground.database_settings();
     let migrated = catalyst::deployment::migrate_database(&admin, &settings, &admins).await;
     let refused = format!("{:#}", migrated.expect_err("some could not be"));
@@ -377,8 +377,8 @@ async fn a_database_is_no_other_cell_for_being_at_its_place(ground: &Ground, pla
             "{cell} is served from the other: {answer:?}"
         );
     }
-    let admin = ground.deployment.stack.postgres_admin_url.clone();
-    let admins = ground.deployment.stack.cell_admin_urls();
+    let admin = ground.stack.postgres_admin_url.clone();
+    let admins = ground.stack.cell_admin_urls();
     let settings = ground.database_settings();
     let migrated = catalyst::deployment::migrate_database(&admin, &settings, &admins).await;
     let refused = format!("{:#}", migrated.expect_err("it is another cell"));

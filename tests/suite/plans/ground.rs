@@ -3,13 +3,11 @@
 //! Invariant: the rows are there and analyzed before a service connects, so that no plan is made for empty tables; and
 //! autovacuum is off, so that none is made anew while it is measured.
 
-use std::path::PathBuf;
-use std::process::Child;
+use std::path::Path;
 
 use catalyst::deployment::Deployment;
 use catalyst::services;
-use catalyst::stack::{NatsChoice, StackOptions};
-use harness::{Caller, Webhook, eventually, within};
+use harness::{Caller, OwnDeployment, Webhook, eventually, within};
 use kit::TenantId;
 use kit::host::Host;
 use sqlx::postgres::PgConnection;
@@ -48,14 +46,12 @@ const LOGGED: &str = "
 
 /// The running deployment.
 pub(super) struct Ground {
-    pub(super) deployment: Deployment,
+    own: OwnDeployment,
     pub(super) settings: kit::settings::Settings,
     /// The sink of all alerts.
     pub(super) webhook: Webhook,
     channel: Channel,
     host: Host,
-    dir: PathBuf,
-    watchdog: Child,
 }
 
 /// The id of a kind of thing of a firm, as `seed.sql` makes it.
@@ -72,39 +68,17 @@ pub(super) fn tenant(firm: u16) -> TenantId {
 impl Ground {
     /// Starts servers, loads the rows, and starts all services.
     pub(super) async fn start() -> Self {
-        let dir = harness::temporary_folder().expect("a folder");
-        let options = StackOptions {
-            dir: dir.clone(),
-            postgres: harness::postgres_choice().expect("a choice"),
-            nats: NatsChoice::Auto,
-            durable: false,
-            cells: Vec::new(),
-        };
-        let deployment = Deployment::start(options, &|_| {}).await;
-        let mut deployment = deployment.expect("the servers start");
-        let url = deployment.stack.postgres_admin_url.clone();
-        let mut admin = connect(&url).await;
-        for setting in LOGGED.split_terminator(';') {
-            let set = sqlx::raw_sql(setting).execute(&mut admin).await;
-            set.expect("the administrator may");
-        }
-        admin.close().await.expect("closed");
-        let postgres = deployment.stack.postgres.as_mut().expect("one of our own");
-        postgres.restart().await.expect("it starts again");
-        let pids = [postgres.pid(), deployment.stack.nats.pid()];
-        let watchdog = harness::end_with_this_process(pids, &dir).expect("a shell");
-        let seed = format!(include_str!("seed.sql"), firms = FIRMS, whale = WHALE_UNITS);
-        execute(&url, &seed).await;
-        execute(&url, "vacuum analyze").await;
+        let own = OwnDeployment::start(Vec::new(), prepare).await;
+        let deployment = &own.deployment;
 
         let webhook = Webhook::start(&deployment.keys.webhook_secret()).await;
         let webhook = webhook.expect("it listens");
         let mut settings = harness::settings();
-        let own = deployment.settings(settings.listen.clone());
-        settings.database = own.database;
+        let from = deployment.settings(settings.listen.clone());
+        settings.database = from.database;
         // One, whose plans are made for the smallest firm, and whose caches are warm when the measure begins.
         settings.database.database_max_connections = 1;
-        settings.nats = own.nats;
+        settings.nats = from.nats;
         let mut of_services = services::ServiceSettings {
             checkpoints: audit::CheckpointSettings {
                 audit_checkpoint_seconds: 1,
@@ -121,12 +95,10 @@ impl Ground {
         let url = format!("http://{}", host.address);
         Self {
             channel: Endpoint::from_shared(url).expect("a URL").connect_lazy(),
-            deployment,
+            own,
             settings,
             webhook,
             host,
-            dir,
-            watchdog,
         }
     }
 
@@ -160,7 +132,7 @@ impl Ground {
 
     /// A connection as superuser, of which nothing is logged.
     pub(super) async fn admin(&self) -> PgConnection {
-        connect(&self.deployment.stack.postgres_admin_url).await
+        connect(&self.own.deployment.stack.postgres_admin_url).await
     }
 
     /// Waits until every event is published and has been heard, but for those that are tried again.
@@ -174,7 +146,7 @@ impl Ground {
         let waiting = format!("select {}", waiting.join(" or "));
         let monitor = format!(
             "{}/jsz?consumers=true",
-            self.deployment.stack.nats_monitor_url
+            self.own.deployment.stack.nats_monitor_url
         );
         let http = reqwest::Client::builder()
             .no_proxy()
@@ -212,16 +184,27 @@ impl Ground {
     }
 
     /// Ends everything; what PostgreSQL logged.
-    pub(super) async fn end(mut self) -> String {
+    pub(super) async fn end(self) -> String {
         self.host.stop().await;
-        self.deployment.stack.stop().await.expect("they end");
-        let log = self.dir.join("postgres/data/log/plans.json");
-        let log = std::fs::read_to_string(log).expect("the log");
-        self.watchdog.kill().expect("it ends");
-        self.watchdog.wait().expect("it has ended");
-        drop(std::fs::remove_dir_all(&self.dir));
-        log
+        let log = |dir: &Path| std::fs::read_to_string(dir.join("postgres/data/log/plans.json"));
+        self.own.end(log).await.expect("the log")
     }
+}
+
+/// Makes PostgreSQL log what it is for, and loads the rows.
+async fn prepare(deployment: &mut Deployment) {
+    let url = deployment.stack.postgres_admin_url.clone();
+    let mut admin = connect(&url).await;
+    for setting in LOGGED.split_terminator(';') {
+        let set = sqlx::raw_sql(setting).execute(&mut admin).await;
+        set.expect("the administrator may");
+    }
+    admin.close().await.expect("closed");
+    let postgres = deployment.stack.postgres.as_mut().expect("one of our own");
+    postgres.restart().await.expect("it starts again");
+    let seed = format!(include_str!("seed.sql"), firms = FIRMS, whale = WHALE_UNITS);
+    execute(&url, &seed).await;
+    execute(&url, "vacuum analyze").await;
 }
 
 async fn connect(url: &str) -> PgConnection {

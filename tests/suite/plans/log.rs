@@ -52,10 +52,12 @@ pub(super) fn executions(log: &str, mark: &str, firms: &BTreeMap<String, u16>) -
         if let Some((_, plan)) = message.split_once("plan:\n") {
             let plan: Value = serde_json::from_str(plan).expect("a plan is JSON");
             let firm = called.get(&session).copied().flatten();
-            found.push(Execution {
-                is_measured,
-                ..execution(text("user"), firm, &plan)
-            });
+            if !is_of_catalogs(&plan["Plan"]) {
+                found.push(Execution {
+                    is_measured,
+                    ..execution(text("user"), firm, &plan)
+                });
+            }
         } else if message.starts_with("execute ") {
             called.insert(session, only_firm(text("detail"), firms));
         } else if message.starts_with("statement: ") {
@@ -63,6 +65,16 @@ pub(super) fn executions(log: &str, mark: &str, firms: &BTreeMap<String, u16>) -
         }
     }
     found
+}
+
+/// Whether nothing is read but what PostgreSQL keeps of itself: what a new connection asks the database about itself.
+fn is_of_catalogs(plan: &Value) -> bool {
+    let mut names = Vec::new();
+    each_node(plan, &mut |node| {
+        let of_node = ["Relation Name", "Index Name"].map(|name| node[name].as_str());
+        names.extend(of_node.into_iter().flatten().map(str::to_owned));
+    });
+    !names.is_empty() && names.iter().all(|name| name.starts_with("pg_"))
 }
 
 /// The one firm that parameters name.
