@@ -192,7 +192,7 @@ const GOALS: [Goal; 34] = [
     Goal {
         id: "P8",
         what: "memory of one service for each idle firm, KiB",
-        value: EachOf3000((idle::MEMORY, idle::WITH_MORE), (idle::MEMORY, OURS)),
+        value: EachOf3000((idle::OWN, idle::WITH_MORE), (idle::OWN, OURS)),
         bound: AtMost(1.0),
     },
     Goal {

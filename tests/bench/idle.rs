@@ -12,12 +12,14 @@ use tokio::time::sleep;
 use tonic::transport::Endpoint;
 
 use crate::Bench;
-use crate::program::{resident, stop};
+use crate::program::{own, resident, stop};
 use crate::report::{OURS, Report};
 use crate::rollout::{free_port, spawn};
 
 pub(crate) const START: &str = "exec to first answer, ms";
 pub(crate) const MEMORY: &str = "idle memory, MB";
+/// Without the pages of the program, which all processes of it share.
+pub(crate) const OWN: &str = "idle memory of its own, MB";
 /// What the report calls it beside the firms of `tenants`.
 pub(crate) const WITH_MORE: &str = "with 3,000 more firms";
 const SERVICE: &str = "projects";
@@ -34,21 +36,29 @@ pub(crate) fn prepare() {
 
 /// Starts it, has one call answered, lets it rest and ends it.
 pub(crate) async fn round(bench: &Bench<'_>, report: &mut Report) -> anyhow::Result<()> {
-    let (start, memory) = once(bench).await?;
-    report.record(START, OURS, start);
-    report.record(MEMORY, OURS, memory);
+    let idle = once(bench).await?;
+    report.record(START, OURS, idle.start);
+    report.record(MEMORY, OURS, idle.memory);
+    report.record(OWN, OURS, idle.own);
     Ok(())
 }
 
 /// Its memory, with more firms than the rounds before had.
 pub(crate) async fn round_of_more(bench: &Bench<'_>, report: &mut Report) -> anyhow::Result<()> {
-    let (_, memory) = once(bench).await?;
-    report.record(MEMORY, WITH_MORE, memory);
+    let idle = once(bench).await?;
+    report.record(OWN, WITH_MORE, idle.own);
     Ok(())
 }
 
-/// Milliseconds to the first answer, and millions of bytes at rest.
-async fn once(bench: &Bench<'_>) -> anyhow::Result<(f64, f64)> {
+struct Idle {
+    /// Milliseconds to the first answer.
+    start: f64,
+    /// Millions of bytes at rest, pages of the program included, and without them.
+    memory: f64,
+    own: f64,
+}
+
+async fn once(bench: &Bench<'_>) -> anyhow::Result<Idle> {
     let (port, admin_port) = (free_port().await?, free_port().await?);
     let mut environment = harness::environment(&bench.system.deployment);
     environment.extend([
@@ -65,10 +75,10 @@ async fn once(bench: &Bench<'_>) -> anyhow::Result<(f64, f64)> {
     let start = started.elapsed().as_secs_f64() * 1e3;
     sleep(REST).await;
     let pid = child.id().context("it has ended")?;
-    let memory = resident(pid)? / 1e6;
+    let (memory, own) = (resident(pid)? / 1e6, own(pid)? / 1e6);
     stop(&mut child).await?;
     bench.system.settle().await?;
-    Ok((start, memory))
+    Ok(Idle { start, memory, own })
 }
 
 /// Waits until a project is answered, each time by a new connection.

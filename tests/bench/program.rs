@@ -97,6 +97,11 @@ pub(crate) fn resident(pid: u32) -> anyhow::Result<f64> {
     Ok(status(pid, "VmRSS:")? * 1_024.0)
 }
 
+/// The memory of a process that is no part of a file, in bytes: all but the program itself, which processes share.
+pub(crate) fn own(pid: u32) -> anyhow::Result<f64> {
+    Ok(status(pid, "RssAnon:")? * 1_024.0)
+}
+
 /// How many threads a process has.
 pub(crate) fn threads(pid: u32) -> anyhow::Result<f64> {
     status(pid, "Threads:")
