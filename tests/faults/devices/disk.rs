@@ -6,12 +6,15 @@ use std::fs::{self, File};
 use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 
 use super::{own_name, reason, run, text};
 
 const BALLAST: &str = ".ballast";
+/// How long room that was given back may take to be there.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Whether this machine permits it, tried once; else why not.
 pub(crate) fn available() -> Result<(), String> {
@@ -73,10 +76,18 @@ impl Disk {
 
     /// Gives back the room that [`Disk::fill`] took.
     pub(crate) fn free(&self) -> anyhow::Result<()> {
-        match fs::remove_file(self.mount.join(BALLAST)) {
-            Err(error) if error.kind() != ErrorKind::NotFound => Err(error.into()),
-            _ => Ok(()),
+        let ballast = self.mount.join(BALLAST);
+        match fs::remove_file(&ballast) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            removed => removed?,
         }
+        // A process that is just being started has the file open a moment longer than this one.
+        let begun = Instant::now();
+        while let Err(error) = fs::write(&ballast, [0; 4096]) {
+            ensure!(begun.elapsed() < PATIENCE, "there is no room: {error}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Ok(fs::remove_file(&ballast)?)
     }
 }
 
