@@ -13,12 +13,11 @@ use kit::settings::LimitSettings;
 use proto::projects::v1::project_service_client::ProjectServiceClient;
 use proto::projects::v1::{CreateProjectRequest, GetProjectRequest, ListProjectsRequest, Project};
 use tokio::task::JoinSet;
-use tokio::time::{MissedTickBehavior, interval};
 use tonic::Status;
 use tonic::transport::Channel;
 use tonic_types::StatusExt as _;
 
-use crate::load::{Callers, Load, User, count};
+use crate::load::{Callers, Load, Pace, User, count};
 use crate::report::{OURS, Report};
 use crate::seed::Firm;
 use crate::system::System;
@@ -145,12 +144,11 @@ pub(crate) async fn open_loop<F>(
 where
     F: Future<Output = Result<(), Status>> + Send + 'static,
 {
-    let mut ticks = interval(Duration::from_secs(1) / rate);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
+    let mut pace = Pace::of(rate)?;
     let mut running = JoinSet::new();
     let started = Instant::now();
     for (number, line) in (0..).zip(lines.iter().cycle()) {
-        let due = ticks.tick().await.into_std();
+        let due = pace.next().await?;
         if started.elapsed() >= time {
             break;
         }

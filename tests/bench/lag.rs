@@ -18,13 +18,13 @@ use proto::projects::v1::project_service_client::ProjectServiceClient;
 use proto::projects::v1::{CreateProjectRequest, Project};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::timeout;
 use tonic::Status;
 use tonic::transport::Channel;
 
 use crate::Bench;
 use crate::create;
-use crate::load::{Caller, Callers, Load, User};
+use crate::load::{Caller, Callers, Load, Pace, User};
 use crate::relay::{self, emptied, fill};
 use crate::report::{OURS, Report};
 
@@ -168,8 +168,7 @@ async fn create_at(
     arrivals: &mut Arrivals,
     end: impl Future<Output = anyhow::Result<()>>,
 ) -> anyhow::Result<Way> {
-    let mut ticks = interval(Duration::from_secs(1) / rate);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
+    let mut pace = Pace::of(rate)?;
     let mut turns = (0..callers.len()).cycle();
     let mut running = JoinSet::new();
     let started = Instant::now();
@@ -177,12 +176,13 @@ async fn create_at(
     loop {
         tokio::select! {
             ended = &mut end => break ended?,
-            due = ticks.tick() => {
+            due = pace.next() => {
+                let due = due?;
                 let turn = turns.next().and_then(|turn| callers.get_mut(turn));
                 let caller = turn.context("there is a caller")?;
                 let user = caller.user()?;
                 let number = caller.random(user.firm.clients());
-                running.spawn(create(caller.channel.clone(), user, number, due.into_std()));
+                running.spawn(create(caller.channel.clone(), user, number, due));
             }
         }
     }

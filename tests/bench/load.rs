@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
@@ -9,6 +10,7 @@ use catalyst::deployment::Deployment;
 use http::{HeaderName, HeaderValue};
 use kit::TenantId;
 use kit::ctx::Clock;
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tonic::metadata::MetadataMap;
@@ -177,6 +179,39 @@ pub(crate) fn metadata_of(
     metadata.insert("authorization", format!("Bearer {token}").parse()?);
     metadata.insert("x-tenant-id", tenant.to_string().parse()?);
     Ok(metadata)
+}
+
+/// When calls are due that wait for no answer: evenly, and all of those that nobody was awake for at once. A thread of its
+/// own tells of them, since the runtime's timers come up to a millisecond late, which would count as the services'.
+pub(crate) struct Pace(mpsc::UnboundedReceiver<Instant>);
+
+impl Pace {
+    /// So many a second, from now on.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the thread is this one's own, and does nothing else"
+    )]
+    pub(crate) fn of(rate: u32) -> anyhow::Result<Self> {
+        let (tell, due) = mpsc::unbounded_channel();
+        let started = Instant::now();
+        thread::Builder::new()
+            .name("pace".to_owned())
+            .spawn(move || {
+                for number in 0_u32.. {
+                    let due = started + Duration::from_secs(1) / rate * number;
+                    thread::sleep(due.saturating_duration_since(Instant::now()));
+                    if tell.send(due).is_err() {
+                        return;
+                    }
+                }
+            })?;
+        Ok(Self(due))
+    }
+
+    /// When the next call is due, as soon as it is.
+    pub(crate) async fn next(&mut self) -> anyhow::Result<Instant> {
+        self.0.recv().await.context("nobody tells of calls")
+    }
 }
 
 /// One call, made again and again.

@@ -15,9 +15,9 @@ use anyhow::{Context as _, ensure};
 use comfy_table::{CellAlignment, Table, presets};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
-use tokio::time::{MissedTickBehavior, interval, interval_at};
+use tokio::time::interval_at;
 
-use crate::load::{Callers, closed_loop};
+use crate::load::{Callers, Pace, closed_loop};
 use crate::report::{Spread, number};
 use crate::system::System;
 use crate::{Judged, Options, seed};
@@ -113,13 +113,12 @@ async fn call(
     time: Duration,
     window: &Arc<Window>,
 ) -> anyhow::Result<Instant> {
-    let mut ticks = interval(Duration::from_secs(1) / rate);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
+    let mut pace = Pace::of(rate)?;
     let mut running = JoinSet::new();
     let started = Instant::now();
     let mut turn = 0;
     loop {
-        let due = ticks.tick().await.into_std();
+        let due = pace.next().await?;
         if started.elapsed() >= time {
             break;
         }
