@@ -301,7 +301,7 @@ impl Host {
         let database = &settings.database;
         let filling = pool.clone();
         self.background.spawn(async move {
-            filling.fill(u32::MAX).await;
+            filling.fill().await;
         });
         let caches = Caches::new(settings.cache.cache_entries, bus.clone());
         let hearing =

@@ -195,14 +195,13 @@ impl Pool {
         }
     }
 
-    /// Opens the connections that the pool may hold up to `count`, so that the first calls of a new process, which come
-    /// all at once when another one stops, do not wait for handshakes. What the server refuses is opened when it is
-    /// needed. Calls may be served meanwhile: each connection that is being opened takes one turn, and no more.
-    pub(crate) async fn fill(&self, count: u32) {
-        let count = count.min(self.shared.size);
+    /// Opens the connections that the pool may hold, so that the first calls of a new process, which come all at once when
+    /// another one stops, do not wait for handshakes each. What the server refuses is opened when it is needed. Calls may
+    /// be served meanwhile: each connection that is being opened takes one turn, and no more.
+    pub(crate) async fn fill(&self) {
         let open = |_| async {
             let turn = self.shared.turns.next(Asker::SERVICE).await;
-            if self.shared.open() > count {
+            if self.shared.open() > self.shared.size {
                 return;
             }
             let generation = self.shared.generation.load(Ordering::Acquire);
@@ -220,7 +219,7 @@ impl Pool {
             }
             drop(turn);
         };
-        futures::stream::iter(0..count)
+        futures::stream::iter(0..self.shared.size)
             .for_each_concurrent(AT_ONCE, open)
             .await;
     }

@@ -33,9 +33,6 @@ use crate::token::Verifier;
 use crate::turns::Asker;
 use crate::usage::USAGE;
 
-/// Connections to the database that a service has before it serves; the others follow.
-const FIRST: u32 = 4;
-
 /// What one service needs, checked.
 pub(crate) struct Opened {
     pub(crate) definition: Definition,
@@ -65,11 +62,7 @@ pub(crate) async fn open(
         let settings = &settings.database;
         let role = format!("{}_app", definition.schema);
         let pool = Pool::new(settings, &role, settings.database_max_connections)?;
-        let filling = async {
-            pool.fill(FIRST).await;
-            Ok(())
-        };
-        tokio::try_join!(judge(&pool, &definition), filling)?;
+        judge(&pool, &definition).await?;
         Ok::<_, StartError>(pool)
     };
     let bus = async {
