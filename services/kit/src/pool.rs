@@ -226,15 +226,6 @@ impl Pool {
 
     /// A connection in the asker's name, for which it waits at most `wait`: then it is `PoolTimedOut`.
     pub(crate) async fn acquire(&self, asker: Asker, wait: Duration) -> Result<Lease, sqlx::Error> {
-        self.acquire_within(asker, wait, ACQUIRE_LIMIT).await
-    }
-
-    async fn acquire_within(
-        &self,
-        asker: Asker,
-        wait: Duration,
-        connect: Duration,
-    ) -> Result<Lease, sqlx::Error> {
         let begun = Instant::now();
         let turn = tokio::time::timeout(wait, self.shared.turns.next(asker))
             .await
@@ -253,7 +244,7 @@ impl Pool {
                 let left = wait.saturating_sub(begun.elapsed());
                 let place = self.shared.place(&turn, left).await?;
                 let connecting = self.shared.connect();
-                let connection = tokio::time::timeout(connect, connecting)
+                let connection = tokio::time::timeout(ACQUIRE_LIMIT, connecting)
                     .await
                     .map_err(|_| silence())??;
                 Idle {
