@@ -123,6 +123,8 @@ pub(crate) async fn lines(
 /// How calls ended, and when after they were due.
 pub(crate) struct Seen {
     pub(crate) ok: Load,
+    /// Calls a second that were done while others were made.
+    pub(crate) in_time: f64,
     limited: Load,
     pub(crate) refusals: Vec<Status>,
     /// When the last call was due that was refused.
@@ -135,6 +137,7 @@ fn is_limit(status: &Status) -> bool {
     details.quota_failure().is_some()
 }
 
+/// Calls at a rate, whether answers come or not; returns when all are answered.
 pub(crate) async fn open_loop<F>(
     lines: &[Line],
     rate: u32,
@@ -144,40 +147,73 @@ pub(crate) async fn open_loop<F>(
 where
     F: Future<Output = Result<(), Status>> + Send + 'static,
 {
+    make(lines, rate, time, call).await?.ended().await
+}
+
+/// Calls that have been made, not all of them answered.
+pub(crate) struct Made {
+    /// How a call ended, how long after it was due, and when that was.
+    running: JoinSet<(Result<(), Status>, Duration, Duration)>,
+    time: Duration,
+}
+
+/// Calls at a rate, whether answers come or not; returns when all are made.
+pub(crate) async fn make<F>(
+    lines: &[Line],
+    rate: u32,
+    time: Duration,
+    call: impl Fn(Line, u64) -> F,
+) -> anyhow::Result<Made>
+where
+    F: Future<Output = Result<(), Status>> + Send + 'static,
+{
     let mut pace = Pace::of(rate)?;
     let mut running = JoinSet::new();
     let started = Instant::now();
     for (number, line) in (0..).zip(lines.iter().cycle()) {
         let due = pace.next().await?;
-        if started.elapsed() >= time {
+        if due.saturating_duration_since(started) >= time {
             break;
         }
         let calling = call(line.clone(), number);
         running.spawn(async move {
             let outcome = calling.await;
-            (outcome, due.elapsed(), due.duration_since(started))
+            let due_after = due.saturating_duration_since(started);
+            (outcome, due.elapsed(), due_after)
         });
     }
-    let (mut ok, mut limited, mut refusals) = (Vec::new(), Vec::new(), Vec::new());
-    let mut last_refusal = Duration::ZERO;
-    while let Some(done) = running.join_next().await {
-        match done? {
-            (Ok(()), took, _) => ok.push(took),
-            (Err(status), took, due) => {
-                last_refusal = last_refusal.max(due);
-                if is_limit(&status) {
-                    limited.push(took);
+    Ok(Made { running, time })
+}
+
+impl Made {
+    /// Waits until all are answered.
+    pub(crate) async fn ended(mut self) -> anyhow::Result<Seen> {
+        let (mut ok, mut limited, mut refusals) = (Vec::new(), Vec::new(), Vec::new());
+        let mut in_time: u32 = 0;
+        let mut last_refusal = Duration::ZERO;
+        while let Some(done) = self.running.join_next().await {
+            match done? {
+                (Ok(()), took, due) => {
+                    in_time += u32::from(due + took <= self.time);
+                    ok.push(took);
                 }
-                refusals.push(status);
+                (Err(status), took, due) => {
+                    last_refusal = last_refusal.max(due);
+                    if is_limit(&status) {
+                        limited.push(took);
+                    }
+                    refusals.push(status);
+                }
             }
         }
+        Ok(Seen {
+            ok: Load::of(ok, self.time),
+            in_time: f64::from(in_time) / self.time.as_secs_f64(),
+            limited: Load::of(limited, self.time),
+            refusals,
+            last_refusal,
+        })
     }
-    Ok(Seen {
-        ok: Load::of(ok, time),
-        limited: Load::of(limited, time),
-        refusals,
-        last_refusal,
-    })
 }
 
 /// Four reads and a write.

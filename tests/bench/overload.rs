@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::bail;
 use tonic::{Code, Status};
 
-use crate::fair::{Line, lines, neighbor, open_loop};
+use crate::fair::{Line, lines, make, neighbor, open_loop};
 use crate::load::{Call, closed_loop, count, told};
 use crate::report::{OURS, Report};
 use crate::seed::Firm;
@@ -49,14 +49,16 @@ pub(crate) async fn round(
     if let Some(status) = before.refusals.first() {
         bail!("a call is refused although there are few: {status}");
     }
-    let over = open_loop(&lines, rate(most * OVER), time, neighbor).await?;
+    // Those that still wait are part of what there is to recover from.
+    let over = make(&lines, rate(most * OVER), time, neighbor).await?;
     let after = open_loop(&lines, rate(most * HALF), time, neighbor).await?;
+    let over = over.ended().await?;
     system.settle().await?;
 
     let refused = over.refusals.len();
     let offered = (over.ok.calls + count(refused)) / time.as_secs_f64();
     report.record("overload: calls made, calls/s", OURS, offered);
-    report.record(DONE, OURS, over.ok.per_second);
+    report.record(DONE, OURS, over.in_time);
     report.record(DONE, PEAK, most);
     for (percent, measure) in [(50, P50), (99, P99)] {
         report.record(measure, OURS, over.ok.percentile(percent));

@@ -119,7 +119,7 @@ async fn call(
     let mut turn = 0;
     loop {
         let due = pace.next().await?;
-        if started.elapsed() >= time {
+        if due.saturating_duration_since(started) >= time {
             break;
         }
         turn = (turn + 1) % lines.len();
