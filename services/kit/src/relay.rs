@@ -18,7 +18,7 @@
 
 mod rows;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -34,6 +34,7 @@ use crate::directory::Directory;
 use crate::events::{self, Stream};
 use crate::failpoint;
 use crate::host::Definition;
+use crate::ids::TenantId;
 use crate::outbox::Wake;
 use crate::pressure::{Pressure, Watch};
 use crate::session::Session;
@@ -45,6 +46,8 @@ use rows::{Batch, Pending, Rows};
 
 /// The net under the wake-ups, and the heartbeat of the lease.
 const POLL: Duration = Duration::from_millis(500);
+/// How long a tenant that the directory does not know yet is waited for.
+const BECOMES_KNOWN: Duration = Duration::from_millis(500);
 /// `atomic publish batch contains duplicate message id`: some or all of these are stored already.
 const DUPLICATE_IN_BATCH: u32 = 10_201;
 
@@ -143,6 +146,8 @@ impl Relay {
                 }
                 Ok(Round::Standby) => {
                     failures = 0;
+                    // Another relay tells of them.
+                    self.tell_withheld(0);
                     self.stand_by().await;
                 }
                 Err(error) => {
@@ -153,6 +158,7 @@ impl Relay {
                 }
             }
         }
+        self.tell_withheld(0);
     }
 
     async fn rest(&self) {
@@ -248,15 +254,23 @@ impl Relay {
             Some(backlog) => self.watch.tell(backlog),
             None => self.measure(session).await?,
         }
-        self.withhold(&mut batch);
+        self.withhold(&mut batch).await;
         Ok(batch)
     }
 
     /// Leaves rows of tenants that are not placed in the cell where they are.
-    fn withhold(&self, batch: &mut Batch) {
+    async fn withhold(&self, batch: &mut Batch) {
         let Some(directory) = &self.directory else {
             return;
         };
+        if self.withheld.load(Ordering::Relaxed) == 0 {
+            // A new tenant's first event may be faster than the directory. It is waited for once: others wait behind it.
+            let tenants: HashSet<TenantId> = batch.rows.iter().map(|row| row.tenant).collect();
+            let known = tenants
+                .iter()
+                .map(|tenant| directory.becomes_known(*tenant, BECOMES_KNOWN));
+            futures::future::join_all(known).await;
+        }
         // Asked once for each tenant: of two rows the later one must not go alone.
         let mut is_placed = HashMap::new();
         for row in &batch.rows {
@@ -270,14 +284,19 @@ impl Relay {
             .rows
             .retain(|row| is_placed.get(&row.tenant) == Some(&true));
         let withheld = read - batch.rows.len();
-        let before = self.withheld.swap(withheld, Ordering::Relaxed);
-        METRICS.relay_withheld.record(
-            u64::try_from(withheld).unwrap_or(u64::MAX),
-            self.watch.labels(),
-        );
+        let before = self.tell_withheld(withheld);
         if withheld > 0 && before == 0 {
             tracing::error!(service = self.service, cell = %self.cell, relay.outbox = self.outbox, relay.rows = withheld, "the cell's outbox holds events of tenants that are not placed there; they are not published");
         }
+    }
+
+    /// How many rows the last look did not publish; how many those were at the look before.
+    fn tell_withheld(&self, rows: usize) -> usize {
+        if self.directory.is_some() {
+            let told = u64::try_from(rows).unwrap_or(u64::MAX);
+            METRICS.relay_withheld.record(told, self.watch.labels());
+        }
+        self.withheld.swap(rows, Ordering::Relaxed)
     }
 
     /// Counts what waits, when the last count is old.
