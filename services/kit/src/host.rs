@@ -300,8 +300,12 @@ impl Host {
         let service = definition.name;
         let database = &settings.database;
         let filling = pool.clone();
+        let background = self.background.clone();
         self.background.spawn(async move {
-            filling.fill().await;
+            tokio::select! {
+                () = filling.fill() => {}
+                () = background.stopping() => {}
+            }
         });
         let caches = Caches::new(settings.cache.cache_entries, bus.clone());
         let hearing =

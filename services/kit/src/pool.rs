@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use futures::StreamExt;
+use futures::TryStreamExt;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection};
 
@@ -22,12 +22,10 @@ use crate::{db::role_options, migrate};
 /// How long a new connection may take to open, an old one to begin a transaction, and how long the service's own work
 /// waits for one that is free.
 pub(crate) const ACQUIRE_LIMIT: Duration = Duration::from_secs(2);
-/// How long a new process waits for each of its first connections: nobody calls it yet.
-const FILL_LIMIT: Duration = Duration::from_secs(10);
 /// A connection this old is replaced, so that a changed password, address or setting of the role takes effect.
 const MAX_AGE: Duration = Duration::from_mins(30);
-/// Connections that a new pool opens at the same time.
-const AT_ONCE: usize = 4;
+/// Connections that a new pool opens at the same time, or half of those that it may have.
+const AT_ONCE: u32 = 4;
 /// What the times of use are counted from.
 static BEGINNING: LazyLock<Instant> = LazyLock::new(Instant::now);
 
@@ -196,32 +194,35 @@ impl Pool {
     }
 
     /// Opens the connections that the pool may hold, so that the first calls of a new process, which come all at once when
-    /// another one stops, do not wait for handshakes each. What the server refuses is opened when it is needed. Calls may
-    /// be served meanwhile: each connection that is being opened takes one turn, and no more.
+    /// another one stops, do not wait for handshakes each. What the server refuses is opened when it is needed, and so is
+    /// all that comes after it. Calls may be served meanwhile: each connection that is being opened takes one turn, no
+    /// more than half of them do, and none for longer than a call may.
     pub(crate) async fn fill(&self) {
-        let open = |_| async {
+        let open = |()| async {
             let turn = self.shared.turns.next(Asker::SERVICE).await;
             if self.shared.open() > self.shared.size {
-                return;
+                return Ok(());
             }
             let generation = self.shared.generation.load(Ordering::Acquire);
-            let connecting = tokio::time::timeout(FILL_LIMIT, self.shared.connect());
-            match connecting.await.unwrap_or_else(|_| Err(silence())) {
-                Ok(connection) => self.shared.idle().push(Idle {
-                    connection,
-                    opened: Instant::now(),
-                    generation,
-                    place: None,
-                }),
-                Err(error) => {
-                    tracing::warn!(error = %error, "a connection to the database could not be opened yet");
-                }
-            }
+            let connecting = tokio::time::timeout(ACQUIRE_LIMIT, self.shared.connect());
+            let connection = connecting.await.unwrap_or_else(|_| Err(silence()))?;
+            self.shared.idle().push(Idle {
+                connection,
+                opened: Instant::now(),
+                generation,
+                place: None,
+            });
             drop(turn);
+            Ok::<_, sqlx::Error>(())
         };
-        futures::stream::iter(0..self.shared.size)
-            .for_each_concurrent(AT_ONCE, open)
+        let at_once = AT_ONCE.min(self.shared.size / 2);
+        let wanted = if at_once == 0 { 0 } else { self.shared.size };
+        let filled = futures::stream::iter((0..wanted).map(|_| Ok(())))
+            .try_for_each_concurrent(usize::try_from(at_once).ok(), open)
             .await;
+        if let Err(error) = filled {
+            tracing::warn!(error = %error, "connections to the database could not be opened yet");
+        }
     }
 
     /// A connection in the asker's name, for which it waits at most `wait`: then it is `PoolTimedOut`.
@@ -338,6 +339,8 @@ impl Shared {
         let mut connection = self.options.connect().await?;
         let found = migrate::cell_of(&mut connection).await?;
         if found.as_ref() != Some(&self.cell) {
+            // Whoever looks at the cell must not be answered by a connection of before.
+            self.forget_idle();
             let expected = self.cell.clone();
             let other = OtherCell { expected, found };
             return Err(sqlx::Error::Configuration(Box::new(other)));
@@ -367,6 +370,11 @@ impl Shared {
         let is_crowded =
             |room: &Room| idle.place.is_none() || (room.is_wanted() && idle.is_tenured());
         self.closed.load(Ordering::Acquire) || self.room.as_ref().is_some_and(is_crowded)
+    }
+
+    /// Lets no idle connection of before be used again.
+    fn forget_idle(&self) {
+        self.generation.fetch_add(1, Ordering::AcqRel);
     }
 
     fn take_idle(&self, generation: u64) -> Option<Idle> {
@@ -407,7 +415,7 @@ impl Lease {
 
     /// Closes the connection and, since the server may have gone, lets no idle one of its generation be used again.
     pub(crate) fn discard(self) {
-        self.shared.generation.fetch_add(1, Ordering::AcqRel);
+        self.shared.forget_idle();
     }
 
     /// Returns a connection that is outside any transaction.
