@@ -156,12 +156,11 @@ impl Cells {
         }
     }
 
-    /// Where refusals of the tenant are written: a tenant that nothing is known of has no cell of its own.
+    /// Where refusals of the tenant are written. Of one that is not let in, or that nothing is known of, that is the shared
+    /// cell: it may yet be placed anew, and the cell that it leaves may tell no more of it.
     pub(crate) fn of_refusals(&self, tenant: TenantId) -> Result<Arc<Cell>, Error> {
         match &self.dedicated {
-            Some(dedicated) if dedicated.directory.placement(tenant).is_some() => {
-                self.serving(tenant)
-            }
+            Some(dedicated) if dedicated.directory.is_active(tenant) => self.serving(tenant),
             _ => Ok(Arc::clone(&self.shared)),
         }
     }

@@ -11,6 +11,7 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 use uuid::Uuid;
 
+use crate::cells::OtherCell;
 use crate::fields::Violation;
 use crate::ids::{Id, Kind};
 use crate::session::TooLate;
@@ -90,6 +91,13 @@ impl From<sqlx::Error> for Error {
             .map(std::borrow::Cow::into_owned);
         match (state.as_deref(), &error) {
             (None, sqlx::Error::Configuration(source)) if source.is::<TooLate>() => Self::TooLate,
+            // A database that is not the cell that it ought to be is as good as away.
+            (None, sqlx::Error::Configuration(source)) if source.is::<OtherCell>() => {
+                Self::Unavailable {
+                    what: DATABASE,
+                    source: error.into(),
+                }
+            }
             // serialization_failure, deadlock_detected, lock_not_available
             (Some("40001" | "40P01" | "55P03"), _) => Self::Collision(error),
             // query_canceled by statement_timeout, admin_shutdown, crash_shutdown, cannot_connect_now,

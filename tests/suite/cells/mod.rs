@@ -60,7 +60,7 @@ async fn three_hundred_firms_live_in_four_cells_and_none_suffers_for_another() {
     a_cell_that_is_named_no_longer_is_closed(&ground, &placed).await;
     a_database_is_no_other_cell_for_being_at_its_place(&ground, &placed).await;
     no_connection_is_opened_to_another_cell(&ground, &placed).await;
-    a_firm_is_placed_before_it_is_let_in(&ground).await;
+    a_firm_is_placed_before_it_is_let_in(&mut ground).await;
     ground.end().await;
 }
 
@@ -262,6 +262,10 @@ async fn no_connection_is_opened_to_another_cell(ground: &Ground, placed: &[Plac
     let end =
         "select pg_terminate_backend(pid) from pg_stat_activity where usename ~ '_(app|relay)$'";
     ground.does("east", end).await;
+    // None is called a fault of ours, and so none of an event.
+    for answer in futures::future::join_all((0..8).map(|_| east.reads())).await {
+        placed::assert_away(&answer.expect_err("no connection leads there"));
+    }
     east.is_unavailable().await;
     let answer = harness::within(IN_TIME, async || east.reads().await.ok()).await;
     assert!(answer.is_none(), "the firm is served from another cell");
@@ -405,7 +409,7 @@ async fn a_database_is_no_other_cell_for_being_at_its_place(ground: &Ground, pla
     }
 }
 
-async fn a_firm_is_placed_before_it_is_let_in(ground: &Ground) {
+async fn a_firm_is_placed_before_it_is_let_in(ground: &mut Ground) {
     let mut operator = ground.operator().tenants();
     let tenant = tenants::Tenant {
         slug: "late".to_owned(),
@@ -432,11 +436,23 @@ async fn a_firm_is_placed_before_it_is_let_in(ground: &Ground) {
         unknown.expect_err("no such cell").code(),
         Code::InvalidArgument
     );
-    let placed = operator.place_tenant(place("south")).await.expect("placed");
-    assert_eq!(
-        placed.into_inner().tenant.expect("the tenant").cell,
-        "south"
-    );
+    let id = kit::TenantId::parse_strict(&created.id).expect("an id");
+    let admin = harness::Caller::user(id, "admin", &["admin"]).over(ground.channel.clone());
+    // A refusal waits in no cell that the firm may yet leave, and needs none that is away.
+    ground.stops("east").await;
+    for cell in ["south", "east"] {
+        let placed = operator.place_tenant(place(cell)).await.expect("placed");
+        assert_eq!(placed.into_inner().tenant.expect("the tenant").cell, cell);
+    }
+    let otherwise = harness::within(IN_TIME, async || {
+        let refused = admin.projects().create_client(new_client()).await;
+        let refused = refused.expect_err("not let in");
+        (refused.code() != Code::PermissionDenied).then_some(refused)
+    });
+    let otherwise = otherwise.await;
+    assert!(otherwise.is_none(), "{otherwise:?}");
+    ground.starts("east").await;
+    operator.place_tenant(place("south")).await.expect("placed");
     let request = tenants::ResumeTenantRequest {
         tenant_id: created.id.clone(),
         ..Default::default()
@@ -446,8 +462,6 @@ async fn a_firm_is_placed_before_it_is_let_in(ground: &Ground) {
     let late = late.expect_err("it has been active");
     assert_eq!(late.code(), Code::FailedPrecondition);
 
-    let id = kit::TenantId::parse_strict(&created.id).expect("an id");
-    let admin = harness::Caller::user(id, "admin", &["admin"]).over(ground.channel.clone());
     let request = new_client();
     eventually("the firm is let in", async || {
         admin.projects().create_client(request.clone()).await.ok()

@@ -103,7 +103,7 @@ fn unique_code() -> String {
     format!("k-{}", &id[20..])
 }
 
-fn assert_away(refusal: &Status) {
+pub(super) fn assert_away(refusal: &Status) {
     let reason = refusal.get_details_error_info().expect("a reason").reason;
     let away = ErrorReason::DatabaseUnavailable.as_str_name();
     assert_eq!(refusal.code(), Code::Unavailable, "{refusal:?}");
