@@ -38,6 +38,9 @@ use parking::{Parking, Turn};
 
 /// Messages asked for at once, and the most that one transaction applies.
 const BATCH: usize = 500;
+/// Bytes that are asked for at once, fewer events if need be. The client asks again at half of it, and what has come while
+/// a batch is applied waits beside that batch: three times as much is held at most.
+const BATCH_BYTES: usize = 16 * 1024 * 1024;
 /// How often one looks how far the consumer is behind.
 const LOOK: Duration = Duration::from_secs(5);
 /// How long a group is tried in its place while the database is away: events that are handed back come again in an order
@@ -169,6 +172,7 @@ impl Consuming {
         let messages = consumer
             .stream()
             .max_messages_per_batch(BATCH)
+            .max_bytes_per_batch(BATCH_BYTES)
             .expires(Duration::from_secs(10))
             .heartbeat(Duration::from_secs(3))
             .messages()

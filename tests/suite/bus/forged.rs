@@ -30,7 +30,7 @@ fn new_id() -> String {
 }
 
 /// The envelope of a sound event of `tenant`.
-fn envelope(tenant: &str) -> Vec<(&'static str, String)> {
+pub(super) fn envelope(tenant: &str) -> Vec<(&'static str, String)> {
     vec![
         ("ce-specversion", "1.0".to_owned()),
         ("ce-id", new_id()),
@@ -190,7 +190,7 @@ fn forgeries() -> Vec<Forgery> {
     all
 }
 
-async fn publishes(
+pub(super) async fn publishes(
     client: &async_nats::Client,
     subject: String,
     headers: HeaderMap,

@@ -50,15 +50,15 @@ impl Stored {
     }
 }
 
-struct Own {
+pub(super) struct Own {
     database: OwnDatabase,
-    lone: Lone,
+    pub(super) lone: Lone,
     settings: Settings,
-    migrator: Bus,
+    pub(super) migrator: Bus,
 }
 
 impl Own {
-    async fn start() -> Self {
+    pub(super) async fn start() -> Self {
         let database = OwnDatabase::migrated().await;
         let lone = Lone::start().await;
         let mut settings = harness::settings();
@@ -74,7 +74,7 @@ impl Own {
     }
 
     /// All services, and a way to them.
-    async fn serve(&self) -> (Host, Channel) {
+    pub(super) async fn serve(&self) -> (Host, Channel) {
         let names: Vec<&str> = services::ALL.iter().map(|it| it.name).collect();
         let host = harness::host(&self.settings, &names)
             .await
@@ -159,7 +159,7 @@ impl Own {
     }
 
     /// Waits until every consumer has had everything.
-    async fn is_consumed(&self) {
+    pub(super) async fn is_consumed(&self) {
         for definition in &services::ALL {
             for subscription in definition.subscriptions {
                 let jetstream = self.migrator.jetstream();
@@ -200,7 +200,7 @@ impl Own {
         count
     }
 
-    async fn end(self, host: Host) {
+    pub(super) async fn end(self, host: Host) {
         host.stop().await;
         self.database.remove().await;
     }
