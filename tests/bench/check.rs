@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
+use kit::settings::LimitSettings;
 use proto::projects::v1::project_service_client::ProjectServiceClient;
 use proto::projects::v1::{GetProjectRequest, GetProjectResponse};
 use serde_json::{Value, json};
@@ -18,6 +19,7 @@ use tokio::process::Command;
 use tonic::Status;
 use tonic::transport::Channel;
 
+use crate::cores::Cores;
 use crate::load::{CALLERS_PER_CONNECTION, Call, Caller, Callers, User, closed_loop};
 use crate::report::{OURS, Report, Spread, number};
 use crate::system::System;
@@ -36,7 +38,8 @@ pub(crate) struct Check(Report);
 /// Starts servers and services, and calls from both sides in turns.
 pub(crate) async fn run(options: &Options, say: &(dyn Fn(&str) + Sync)) -> anyhow::Result<Check> {
     is_installed().await?;
-    let system = System::start_apart(options.postgres.clone(), say).await?;
+    let (postgres, limits) = (options.postgres.clone(), LimitSettings::NONE);
+    let system = System::start_apart(postgres, limits, Cores::shared()?, say).await?;
     let outcome = check(&system, options, say).await;
     say("stopping");
     system.conclude(outcome).await

@@ -28,6 +28,7 @@ mod check;
 
 mod load;
 mod pgbench;
+mod cores;
 mod cpu;
 mod report;
 mod goals;
@@ -50,6 +51,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::signal::ctrl_c;
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::cores::Cores;
 use crate::load::Callers;
 use crate::pgbench::Pgbench;
 use crate::report::Report;
@@ -212,8 +214,14 @@ fn main() -> anyhow::Result<()> {
         cache_entries: options.cache,
     };
     let postgres = options.postgres.clone();
-    let system = System::start(postgres, limits, cache, telemetry.registry(), &say);
-    let system = services.block_on(system)?;
+    let system = services.block_on(async {
+        match options.what {
+            What::Fair | What::Overload => {
+                System::start_apart(postgres, limits, Cores::halved()?, &say).await
+            }
+            _ => System::start(postgres, limits, cache, telemetry.registry(), &say).await,
+        }
+    })?;
     let outcome = load.block_on(async {
         tokio::select! {
             outcome = measure(&system, &options, &say) => outcome,

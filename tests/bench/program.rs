@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use catalyst::deployment::Deployment;
+use kit::settings::LimitSettings;
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
@@ -15,7 +16,7 @@ use crate::rollout::{free_port, spawn};
 const READY_WITHIN: Duration = Duration::from_mins(1);
 const STOP_WITHIN: Duration = Duration::from_secs(30);
 
-/// `catalyst serve all` with the settings of the product, but without limits of a tenant's calls.
+/// `catalyst serve all` with the settings of the product, but for the limits of a tenant's calls.
 pub(crate) struct Program {
     pub(crate) address: SocketAddr,
     pub(crate) admin_address: SocketAddr,
@@ -25,18 +26,27 @@ pub(crate) struct Program {
 
 impl Program {
     /// Starts it and waits until it is ready.
-    pub(crate) async fn start(deployment: &Deployment, log: PathBuf) -> anyhow::Result<Self> {
+    pub(crate) async fn start(
+        deployment: &Deployment,
+        limits: LimitSettings,
+        log: PathBuf,
+    ) -> anyhow::Result<Self> {
         let address: SocketAddr = ([127, 0, 0, 1], free_port().await?).into();
         let admin_address: SocketAddr = ([127, 0, 0, 1], free_port().await?).into();
-        let none = u32::MAX.to_string();
         let mut environment = harness::environment(deployment);
         environment.extend([
             ("CATALYST_LISTEN", address.to_string()),
             ("CATALYST_ADMIN_LISTEN", admin_address.to_string()),
             // The default, where the tests choose less.
             ("CATALYST_DATABASE_MAX_CONNECTIONS", "12".to_owned()),
-            ("CATALYST_TENANT_CALLS_PER_SECOND", none.clone()),
-            ("CATALYST_TENANT_CONCURRENT_CALLS", none),
+            (
+                "CATALYST_TENANT_CALLS_PER_SECOND",
+                limits.tenant_calls_per_second.to_string(),
+            ),
+            (
+                "CATALYST_TENANT_CONCURRENT_CALLS",
+                limits.tenant_concurrent_calls.to_string(),
+            ),
             ("CATALYST_LOG", "warn".to_owned()),
         ]);
         let mut program = Self {

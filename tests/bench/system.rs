@@ -19,6 +19,7 @@ use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _};
 use tokio::time::{Instant, sleep};
 
+use crate::cores::Cores;
 use crate::program::Program;
 
 /// How long consumers may need to catch up with what a measure wrote.
@@ -64,7 +65,7 @@ impl System {
         registry: prometheus::Registry,
         say: &(dyn Fn(&str) + Sync),
     ) -> anyhow::Result<Self> {
-        let servers = Servers::start(postgres, say).await?;
+        let servers = Servers::start(postgres, &Cores::shared()?, say).await?;
         let listen = ListenSettings {
             listen: "127.0.0.1:0".parse()?,
             admin_listen: "127.0.0.1:0".parse()?,
@@ -86,14 +87,19 @@ impl System {
     /// Starts servers, and the services as a process of their own.
     pub(crate) async fn start_apart(
         postgres: PostgresChoice,
+        limits: LimitSettings,
+        cores: Cores,
         say: &(dyn Fn(&str) + Sync),
     ) -> anyhow::Result<Self> {
         say("building the program");
         harness::binary();
-        let servers = Servers::start(postgres, say).await?;
+        // What is started runs where its parent does then.
+        cores.run_with_servers()?;
+        let servers = Servers::start(postgres, &cores, say).await?;
         say("starting the services");
         let log = servers.dir.join("services.log");
-        let program = Program::start(&servers.deployment, log).await?;
+        let program = Program::start(&servers.deployment, limits, log).await?;
+        cores.run_with_callers()?;
         let (address, admin_address) = (program.address, program.admin_address);
         Ok(servers.with(address, admin_address, Services::There(program)))
     }
@@ -142,7 +148,11 @@ impl System {
 }
 
 impl Servers {
-    async fn start(postgres: PostgresChoice, say: &(dyn Fn(&str) + Sync)) -> anyhow::Result<Self> {
+    async fn start(
+        postgres: PostgresChoice,
+        cores: &Cores,
+        say: &(dyn Fn(&str) + Sync),
+    ) -> anyhow::Result<Self> {
         let dir = harness::temporary_folder()?;
         let options = StackOptions {
             dir: dir.clone(),
@@ -167,14 +177,11 @@ impl Servers {
             synced,
             "PostgreSQL does not sync its commits: its figures would mean nothing"
         );
-        let cores = std::thread::available_parallelism()?;
         Ok(Self {
             deployment,
             postmaster,
             dir,
-            description: format!(
-                "{cores} cores for everything, PostgreSQL {version} and NATS synced to disk"
-            ),
+            description: format!("{cores}, PostgreSQL {version} and NATS synced to disk"),
         })
     }
 

@@ -13,10 +13,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use comfy_table::{CellAlignment, Table, presets};
+use kit::settings::LimitSettings;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use tokio::time::interval_at;
 
+use crate::cores::Cores;
 use crate::load::{Callers, Pace, closed_loop};
 use crate::report::{Spread, number};
 use crate::system::System;
@@ -49,7 +51,8 @@ pub(crate) struct Soak {
 
 /// Starts servers and services, and calls for the minutes that the options say.
 pub(crate) async fn run(options: &Options, say: &(dyn Fn(&str) + Sync)) -> anyhow::Result<Soak> {
-    let mut system = System::start_apart(options.postgres.clone(), say).await?;
+    let (postgres, limits) = (options.postgres.clone(), LimitSettings::NONE);
+    let mut system = System::start_apart(postgres, limits, Cores::shared()?, say).await?;
     let outcome = soak(&mut system, options, say).await;
     say("stopping");
     system.conclude(outcome).await
