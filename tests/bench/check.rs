@@ -12,22 +12,20 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use kit::settings::LimitSettings;
-use proto::projects::v1::project_service_client::ProjectServiceClient;
 use proto::projects::v1::{GetProjectRequest, GetProjectResponse};
 use serde_json::{Value, json};
 use tokio::process::Command;
 use tonic::Status;
-use tonic::transport::Channel;
 
 use crate::cores::Cores;
 use crate::load::{CALLERS_PER_CONNECTION, Call, Caller, Callers, User, closed_loop};
 use crate::report::{OURS, Report, Spread, number};
 use crate::system::System;
+use crate::wire::{GET_PROJECT, Wire, framed};
 use crate::{Judged, Options, seed};
 
 const CALLS: &str = "get of one project, calls/s";
 const THEIRS: &str = "h2load";
-const METHOD: &str = "/catalyst.projects.v1.ProjectService/GetProject";
 const ROUNDS: usize = 3;
 /// How much more than the other generator ours may reach.
 const MOST: f64 = 1.15;
@@ -67,9 +65,9 @@ async fn check(system: &System, options: &Options, say: &dyn Fn(&str)) -> anyhow
     let asked = GetProjectRequest {
         project_id: asked.to_string(),
     };
-    let mut answers = Same::of(caller, &user, &asked);
+    let answers = Same::of(caller, &user, &asked);
     let theirs = Theirs {
-        url: format!("{}{METHOD}", system.url),
+        url: format!("{}{GET_PROJECT}", system.url),
         body: system.dir.join("request.bin"),
         clients: options.clients,
         user: Arc::clone(&user),
@@ -96,19 +94,9 @@ async fn check(system: &System, options: &Options, say: &dyn Fn(&str)) -> anyhow
     Ok(Check(report))
 }
 
-/// A message as it stands in the body of a call: not compressed, its length, itself.
-fn framed(message: &impl prost::Message) -> Vec<u8> {
-    let message = message.encode_to_vec();
-    let length = u32::try_from(message.len()).unwrap_or_default();
-    let mut body = vec![0];
-    body.extend(length.to_be_bytes());
-    body.extend(message);
-    body
-}
-
 /// One of our callers, who asks for one project only.
 struct Same {
-    client: ProjectServiceClient<Channel>,
+    wire: Wire,
     user: Arc<User>,
     asked: GetProjectRequest,
 }
@@ -116,15 +104,14 @@ struct Same {
 impl Same {
     fn of(caller: Caller, user: &Arc<User>, asked: &GetProjectRequest) -> Self {
         Self {
-            client: ProjectServiceClient::new(caller.channel),
+            wire: caller.wire,
             user: Arc::clone(user),
             asked: asked.clone(),
         }
     }
 
-    async fn answer(&mut self) -> Result<GetProjectResponse, Status> {
-        let request = self.user.request(self.asked.clone());
-        Ok(self.client.get_project(request).await?.into_inner())
+    async fn answer(&self) -> Result<GetProjectResponse, Status> {
+        self.wire.call(&self.user, GET_PROJECT, &self.asked).await
     }
 }
 
@@ -270,13 +257,5 @@ mod tests {
         };
         assert_eq!(Told::of(text), Some(told));
         assert_eq!(Told::of("finished in 1.52s"), None);
-    }
-
-    #[test]
-    fn a_message_is_framed_as_on_the_wire() {
-        let asked = GetProjectRequest {
-            project_id: "ab".to_owned(),
-        };
-        assert_eq!(framed(&asked), [0, 0, 0, 0, 4, 10, 2, b'a', b'b']);
     }
 }

@@ -5,10 +5,10 @@ use anyhow::Context as _;
 use data_encoding::HEXLOWER;
 use kit::ctx::Clock;
 use prost::Message as _;
-use proto::projects::v1::project_service_client::ProjectServiceClient;
-use proto::projects::v1::{CreateProjectRequest, Project, ProjectCreated, ProjectState};
+use proto::projects::v1::{
+    CreateProjectRequest, CreateProjectResponse, Project, ProjectCreated, ProjectState,
+};
 use tonic::Status;
-use tonic::transport::Channel;
 
 use crate::Bench;
 use crate::get::COLUMNS;
@@ -16,6 +16,7 @@ use crate::load::{Call, Caller, closed_loop};
 use crate::pgbench::{Pgbench, Script, together};
 use crate::report::{OURS, Report};
 use crate::seed::{CLIENT_PREFIX, Firm, PROJECTS_PER_CLIENT};
+use crate::wire::CREATE_PROJECT;
 
 pub(crate) const CALLS: &str = "create, calls/s";
 /// Limits, as the report calls them.
@@ -110,16 +111,12 @@ pub(crate) async fn round(bench: &Bench<'_>, report: &mut Report) -> anyhow::Res
 
 /// A caller of this.
 pub(crate) struct CreateProject {
-    client: ProjectServiceClient<Channel>,
     caller: Caller,
 }
 
 impl CreateProject {
     pub(crate) fn of(caller: Caller) -> Self {
-        Self {
-            client: ProjectServiceClient::new(caller.channel.clone()),
-            caller,
-        }
+        Self { caller }
     }
 }
 
@@ -138,9 +135,8 @@ impl Call for CreateProject {
             project: Some(project),
             ..CreateProjectRequest::default()
         };
-        self.client
-            .create_project(user.request(request))
-            .await
-            .map(drop)
+        let wire = &self.caller.wire;
+        let answer = wire.call(&user, CREATE_PROJECT, &request).await;
+        answer.map(|_: CreateProjectResponse| ())
     }
 }

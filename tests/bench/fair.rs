@@ -10,17 +10,19 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 use kit::ctx::Clock;
 use kit::settings::LimitSettings;
-use proto::projects::v1::project_service_client::ProjectServiceClient;
-use proto::projects::v1::{CreateProjectRequest, GetProjectRequest, ListProjectsRequest, Project};
+use proto::projects::v1::{
+    CreateProjectRequest, CreateProjectResponse, GetProjectRequest, GetProjectResponse,
+    ListProjectsRequest, ListProjectsResponse, Project,
+};
 use tokio::task::JoinSet;
 use tonic::Status;
-use tonic::transport::Channel;
 use tonic_types::StatusExt as _;
 
-use crate::load::{Callers, Load, Pace, User, count};
+use crate::load::{Load, Pace, User, count};
 use crate::report::{OURS, Report};
 use crate::seed::Firm;
 use crate::system::System;
+use crate::wire::{CREATE_PROJECT, GET_PROJECT, LIST_PROJECTS, Wire};
 
 /// Calls a second that a firm may make here.
 const LIMIT: NonZeroU32 = NonZeroU32::MIN.saturating_add(199);
@@ -96,11 +98,11 @@ pub(crate) async fn round(
     Ok(())
 }
 
-/// A user of a firm, and a connection that no other firm shares.
+/// A connection of a user of a firm, which no other firm shares.
 #[derive(Clone)]
 pub(crate) struct Line {
     user: Arc<User>,
-    channel: Channel,
+    wire: Wire,
 }
 
 pub(crate) async fn lines(
@@ -109,13 +111,10 @@ pub(crate) async fn lines(
 ) -> anyhow::Result<Vec<Line>> {
     let mut lines = Vec::new();
     for firm in firms {
-        let callers = Callers::new(system, std::slice::from_ref(firm), 1)?;
-        for mut caller in callers.each(|caller| caller).await? {
-            lines.push(Line {
-                user: caller.user()?,
-                channel: caller.channel,
-            });
-        }
+        lines.push(Line {
+            user: Arc::new(User::of(system, firm)?),
+            wire: Wire::connect(&system.url).await?,
+        });
     }
     Ok(lines)
 }
@@ -123,9 +122,11 @@ pub(crate) async fn lines(
 /// How calls ended, and when after they were due.
 pub(crate) struct Seen {
     pub(crate) ok: Load,
-    /// Calls a second that were done while others were made.
-    pub(crate) in_time: f64,
+    /// The numbers of calls that were done while others were made.
+    pub(crate) in_time: Vec<u64>,
     limited: Load,
+    /// Limited or not.
+    pub(crate) refused: Load,
     pub(crate) refusals: Vec<Status>,
     /// When the last call was due that was refused.
     pub(crate) last_refusal: Duration,
@@ -152,8 +153,8 @@ where
 
 /// Calls that have been made, not all of them answered.
 pub(crate) struct Made {
-    /// How a call ended, how long after it was due, and when that was.
-    running: JoinSet<(Result<(), Status>, Duration, Duration)>,
+    /// The number of a call, how it ended, how long after it was due, and when that was.
+    running: JoinSet<(u64, Result<(), Status>, Duration, Duration)>,
     time: Duration,
 }
 
@@ -179,7 +180,7 @@ where
         running.spawn(async move {
             let outcome = calling.await;
             let due_after = due.saturating_duration_since(started);
-            (outcome, due.elapsed(), due_after)
+            (number, outcome, due.elapsed(), due_after)
         });
     }
     Ok(Made { running, time })
@@ -188,37 +189,46 @@ where
 impl Made {
     /// Waits until all are answered.
     pub(crate) async fn ended(mut self) -> anyhow::Result<Seen> {
-        let (mut ok, mut limited, mut refusals) = (Vec::new(), Vec::new(), Vec::new());
-        let mut in_time: u32 = 0;
+        let (mut ok, mut in_time) = (Vec::new(), Vec::new());
+        let (mut limited, mut refused, mut refusals) = (Vec::new(), Vec::new(), Vec::new());
         let mut last_refusal = Duration::ZERO;
         while let Some(done) = self.running.join_next().await {
             match done? {
-                (Ok(()), took, due) => {
-                    in_time += u32::from(due + took <= self.time);
+                (number, Ok(()), took, due) => {
+                    if due + took <= self.time {
+                        in_time.push(number);
+                    }
                     ok.push(took);
                 }
-                (Err(status), took, due) => {
+                (_, Err(status), took, due) => {
                     last_refusal = last_refusal.max(due);
                     if is_limit(&status) {
                         limited.push(took);
                     }
+                    refused.push(took);
                     refusals.push(status);
                 }
             }
         }
         Ok(Seen {
             ok: Load::of(ok, self.time),
-            in_time: f64::from(in_time) / self.time.as_secs_f64(),
+            in_time,
             limited: Load::of(limited, self.time),
+            refused: Load::of(refused, self.time),
             refusals,
             last_refusal,
         })
     }
 }
 
+/// Whether the call of this number is a write, among four reads.
+pub(crate) fn is_write(number: u64) -> bool {
+    number.is_multiple_of(5)
+}
+
 /// Four reads and a write.
 pub(crate) async fn neighbor(line: Line, number: u64) -> Result<(), Status> {
-    if number.is_multiple_of(5) {
+    if is_write(number) {
         create(line, number).await
     } else {
         get(line, number).await
@@ -234,22 +244,20 @@ async fn heavy(line: Line, number: u64) -> Result<(), Status> {
         page_size: 500,
         ..ListProjectsRequest::default()
     };
-    let request = line.user.request(message);
-    let mut client = ProjectServiceClient::new(line.channel);
-    client.list_projects(request).await.map(drop)
+    let answer = line.wire.call(&line.user, LIST_PROJECTS, &message).await;
+    answer.map(|_: ListProjectsResponse| ())
 }
 
-async fn get(line: Line, number: u64) -> Result<(), Status> {
+pub(crate) async fn get(line: Line, number: u64) -> Result<(), Status> {
     let firm = &line.user.firm;
     let message = GetProjectRequest {
         project_id: firm.project(number % firm.projects).to_string(),
     };
-    let request = line.user.request(message);
-    let mut client = ProjectServiceClient::new(line.channel);
-    client.get_project(request).await.map(drop)
+    let answer = line.wire.call(&line.user, GET_PROJECT, &message).await;
+    answer.map(|_: GetProjectResponse| ())
 }
 
-async fn create(line: Line, number: u64) -> Result<(), Status> {
+pub(crate) async fn create(line: Line, number: u64) -> Result<(), Status> {
     let firm = &line.user.firm;
     let project = Project {
         client_id: firm.client(number % firm.clients()).to_string(),
@@ -262,7 +270,6 @@ async fn create(line: Line, number: u64) -> Result<(), Status> {
         project: Some(project),
         ..CreateProjectRequest::default()
     };
-    let request = line.user.request(message);
-    let mut client = ProjectServiceClient::new(line.channel);
-    client.create_project(request).await.map(drop)
+    let answer = line.wire.call(&line.user, CREATE_PROJECT, &message).await;
+    answer.map(|_: CreateProjectResponse| ())
 }

@@ -2,11 +2,9 @@
 
 use std::time::Duration;
 
-use proto::projects::v1::GetProjectRequest;
-use proto::projects::v1::project_service_client::ProjectServiceClient;
+use proto::projects::v1::{GetProjectRequest, GetProjectResponse};
 use tokio::time::sleep;
 use tonic::Status;
-use tonic::transport::Channel;
 
 use crate::Bench;
 use crate::cpu::Used;
@@ -14,6 +12,7 @@ use crate::load::{Call, Caller, closed_loop};
 use crate::pgbench::{Pgbench, Script, together};
 use crate::report::{OURS, Report};
 use crate::seed::PROJECT_PREFIX;
+use crate::wire::GET_PROJECT;
 
 pub(crate) const CALLS: &str = "get, calls/s";
 pub(crate) const CPU: &str = "get, services' CPU us/call";
@@ -142,16 +141,12 @@ pub(crate) async fn round(bench: &Bench<'_>, report: &mut Report) -> anyhow::Res
 
 /// A caller of this.
 pub(crate) struct GetProject {
-    client: ProjectServiceClient<Channel>,
     caller: Caller,
 }
 
 impl GetProject {
     pub(crate) fn of(caller: Caller) -> Self {
-        Self {
-            client: ProjectServiceClient::new(caller.channel.clone()),
-            caller,
-        }
+        Self { caller }
     }
 }
 
@@ -160,10 +155,11 @@ impl Call for GetProject {
         let user = self.caller.user()?;
         let number = self.caller.random(user.firm.projects);
         let asked = user.firm.project(number).to_string();
-        let request = user.request(GetProjectRequest {
+        let request = GetProjectRequest {
             project_id: asked.clone(),
-        });
-        let answer = self.client.get_project(request).await?.into_inner();
+        };
+        let wire = &self.caller.wire;
+        let answer: GetProjectResponse = wire.call(&user, GET_PROJECT, &request).await?;
         match answer.project {
             Some(project) if project.id == asked => Ok(()),
             _ => Err(Status::data_loss("the answer holds another project")),

@@ -14,19 +14,18 @@ use async_nats::ConnectOptions;
 use futures::StreamExt as _;
 use kit::ctx::Clock;
 use kit::tasks::Tasks;
-use proto::projects::v1::project_service_client::ProjectServiceClient;
-use proto::projects::v1::{CreateProjectRequest, Project};
+use proto::projects::v1::{CreateProjectRequest, CreateProjectResponse, Project};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tonic::Status;
-use tonic::transport::Channel;
 
 use crate::Bench;
 use crate::create;
 use crate::load::{Caller, Callers, Load, Pace, User};
 use crate::relay::{self, emptied, fill};
 use crate::report::{OURS, Report};
+use crate::wire::{CREATE_PROJECT, Wire};
 
 const CREATED: &str = "catalyst.*.projects.project_created";
 const PERCENTILES: [(usize, &str); 3] = [(50, "p50"), (99, "p99"), (100, "max")];
@@ -182,7 +181,7 @@ async fn create_at(
                 let caller = turn.context("there is a caller")?;
                 let user = caller.user()?;
                 let number = caller.random(user.firm.clients());
-                running.spawn(create(caller.channel.clone(), user, number, due));
+                running.spawn(create(caller.wire.clone(), user, number, due));
             }
         }
     }
@@ -215,7 +214,7 @@ async fn create_at(
 
 /// The project, when its call was due and when it was answered.
 async fn create(
-    channel: Channel,
+    wire: Wire,
     user: Arc<User>,
     client: u64,
     due: Instant,
@@ -231,9 +230,8 @@ async fn create(
         project: Some(project),
         ..CreateProjectRequest::default()
     };
-    let mut client = ProjectServiceClient::new(channel);
-    let answer = client.create_project(user.request(request)).await?;
+    let answer: CreateProjectResponse = wire.call(&user, CREATE_PROJECT, &request).await?;
     let answered = Instant::now();
-    let project = answer.into_inner().project.unwrap_or_default();
+    let project = answer.project.unwrap_or_default();
     Ok((project.id, due, answered))
 }

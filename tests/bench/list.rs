@@ -1,15 +1,14 @@
 //! Reading a page of 50 projects: `ListProjects` beside the same statement.
 
-use proto::projects::v1::ListProjectsRequest;
-use proto::projects::v1::project_service_client::ProjectServiceClient;
+use proto::projects::v1::{ListProjectsRequest, ListProjectsResponse};
 use tonic::Status;
-use tonic::transport::Channel;
 
 use crate::Bench;
 use crate::get::{COLUMNS, ONE_SYNC};
 use crate::load::{Call, Caller, closed_loop};
 use crate::pgbench::{Pgbench, Script, together};
 use crate::report::{OURS, Report};
+use crate::wire::LIST_PROJECTS;
 
 const PAGE: usize = 50;
 pub(crate) const CALLS: &str = "list of 50, calls/s";
@@ -53,27 +52,24 @@ pub(crate) async fn round(bench: &Bench<'_>, report: &mut Report) -> anyhow::Res
 
 /// A caller of this.
 pub(crate) struct ListProjects {
-    client: ProjectServiceClient<Channel>,
     caller: Caller,
 }
 
 impl ListProjects {
     pub(crate) fn of(caller: Caller) -> Self {
-        Self {
-            client: ProjectServiceClient::new(caller.channel.clone()),
-            caller,
-        }
+        Self { caller }
     }
 }
 
 impl Call for ListProjects {
     async fn call(&mut self) -> Result<(), Status> {
         let page_size = i32::try_from(PAGE).unwrap_or_default();
-        let request = self.caller.user()?.request(ListProjectsRequest {
+        let request = ListProjectsRequest {
             page_size,
             ..ListProjectsRequest::default()
-        });
-        let page = self.client.list_projects(request).await?.into_inner();
+        };
+        let (user, wire) = (self.caller.user()?, &self.caller.wire);
+        let page: ListProjectsResponse = wire.call(&user, LIST_PROJECTS, &request).await?;
         if page.projects.len() == PAGE && !page.next_page_token.is_empty() {
             Ok(())
         } else {

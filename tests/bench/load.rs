@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use catalyst::deployment::Deployment;
-use http::{HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use kit::TenantId;
 use kit::ctx::Clock;
 use tokio::sync::mpsc;
@@ -20,6 +20,7 @@ use tonic_types::StatusExt as _;
 
 use crate::seed::Firm;
 use crate::system::System;
+use crate::wire::Wire;
 
 /// Callers that share a connection.
 pub(crate) const CALLERS_PER_CONNECTION: usize = 4;
@@ -47,6 +48,8 @@ pub(crate) struct User {
 
 /// One caller: a connection that some share, and the users in whose names it calls.
 pub(crate) struct Caller {
+    pub(crate) wire: Wire,
+    /// Another connection, for whoever wants it anew when it ends.
     pub(crate) channel: Channel,
     users: Users,
     random: fastrand::Rng,
@@ -57,12 +60,8 @@ impl Callers {
         let mut users = Vec::new();
         let mut sum = 0.0;
         for firm in firms {
-            let user = User {
-                firm: Arc::clone(firm),
-                metadata: metadata(system, firm.tenant, "caller", "admin")?,
-            };
             sum += firm.weight();
-            users.push((Arc::new(user), sum));
+            users.push((Arc::new(User::of(system, firm)?), sum));
         }
         Ok(Self {
             url: system.url.clone(),
@@ -84,16 +83,18 @@ impl Callers {
         client: impl Fn(Caller) -> C,
     ) -> anyhow::Result<Vec<C>> {
         let mut callers = Vec::new();
-        let mut channel = None;
+        let mut connections = None;
         for number in 0..usize::from(clients) {
             if number.is_multiple_of(CALLERS_PER_CONNECTION) {
-                channel = Some(connect_to(&self.url).await?);
+                let channel = endpoint(&self.url)?.connect_lazy();
+                connections = Some((Wire::connect(&self.url).await?, channel));
             }
             let seed = self.seed.fetch_add(1, Ordering::Relaxed);
+            let connections = connections.clone();
+            let (wire, channel) = connections.context("the first caller opens a connection")?;
             callers.push(client(Caller {
-                channel: channel
-                    .clone()
-                    .context("the first caller opens a connection")?,
+                wire,
+                channel,
                 users: self.users.clone(),
                 random: fastrand::Rng::with_seed(seed),
             }));
@@ -121,6 +122,13 @@ impl Caller {
 }
 
 impl User {
+    pub(crate) fn of(system: &System, firm: &Arc<Firm>) -> anyhow::Result<Self> {
+        Ok(Self {
+            firm: Arc::clone(firm),
+            metadata: metadata(system, firm.tenant, "caller", "admin")?,
+        })
+    }
+
     /// A request with the user's token.
     pub(crate) fn request<T>(&self, message: T) -> Request<T> {
         let mut request = Request::new(message);
@@ -128,9 +136,14 @@ impl User {
         request
     }
 
-    /// What a request carries of the user, for other programs.
+    /// What a request carries of the user.
+    pub(crate) fn header_map(&self) -> HeaderMap {
+        self.metadata.clone().into_headers()
+    }
+
+    /// The same, for other programs.
     pub(crate) fn headers(&self) -> anyhow::Result<Vec<(String, String)>> {
-        let headers = self.metadata.clone().into_headers();
+        let headers = self.header_map();
         let text = |(name, value): (&HeaderName, &HeaderValue)| {
             Ok((name.to_string(), value.to_str()?.to_owned()))
         };
@@ -140,14 +153,11 @@ impl User {
 
 /// A connection of its own to the services.
 pub(crate) async fn connect(system: &System) -> anyhow::Result<Channel> {
-    connect_to(&system.url).await
+    Ok(endpoint(&system.url)?.connect().await?)
 }
 
-async fn connect_to(url: &str) -> anyhow::Result<Channel> {
-    Ok(Endpoint::from_shared(url.to_owned())?
-        .tcp_nodelay(true)
-        .connect()
-        .await?)
+fn endpoint(url: &str) -> anyhow::Result<Endpoint> {
+    Ok(Endpoint::from_shared(url.to_owned())?.tcp_nodelay(true))
 }
 
 /// What every call of a user carries.
@@ -181,6 +191,10 @@ pub(crate) fn metadata_of(
     Ok(metadata)
 }
 
+/// How long the one who tells of calls that are due sleeps at least: to be awake for each of thousands would cost more than
+/// the call.
+const NAP: Duration = Duration::from_micros(200);
+
 /// When calls are due that wait for no answer: evenly, and all of those that nobody was awake for at once. A thread of its
 /// own tells of them, since the runtime's timers come up to a millisecond late, which would count as the services'.
 pub(crate) struct Pace(mpsc::UnboundedReceiver<Instant>);
@@ -199,7 +213,10 @@ impl Pace {
             .spawn(move || {
                 for number in 0_u32.. {
                     let due = started + Duration::from_secs(1) / rate * number;
-                    thread::sleep(due.saturating_duration_since(Instant::now()));
+                    let early = due.saturating_duration_since(Instant::now());
+                    if !early.is_zero() {
+                        thread::sleep(early.max(NAP));
+                    }
                     if tell.send(due).is_err() {
                         return;
                     }

@@ -27,6 +27,7 @@ mod soak;
 mod check;
 
 mod load;
+mod wire;
 mod pgbench;
 mod cores;
 mod cpu;

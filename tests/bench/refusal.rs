@@ -1,9 +1,7 @@
 //! Refusing: what a call costs that names another firm's project, with the security events that it causes, beside the
 //! same call about a project of one's own, and beside a create.
 
-use proto::projects::v1::GetProjectRequest;
-use proto::projects::v1::project_service_client::ProjectServiceClient;
-use tonic::transport::Channel;
+use proto::projects::v1::{GetProjectRequest, GetProjectResponse};
 use tonic::{Code, Status};
 
 use crate::Bench;
@@ -12,6 +10,7 @@ use crate::create::CreateProject;
 use crate::get::GetProject;
 use crate::load::{Call, Caller, closed_loop};
 use crate::report::{OURS, Report};
+use crate::wire::GET_PROJECT;
 
 pub(crate) const CALLS: &str = "refused get, calls/s";
 pub(crate) const CPU: &str = "refused get until on record, services' CPU us/call";
@@ -61,16 +60,12 @@ async fn loop_of<C: Call>(
 }
 
 struct RefusedGet {
-    client: ProjectServiceClient<Channel>,
     caller: Caller,
 }
 
 impl RefusedGet {
     fn of(caller: Caller) -> Self {
-        Self {
-            client: ProjectServiceClient::new(caller.channel.clone()),
-            caller,
-        }
+        Self { caller }
     }
 }
 
@@ -82,13 +77,16 @@ impl Call for RefusedGet {
             other = self.caller.user()?;
         }
         let number = self.caller.random(other.firm.projects);
-        let request = user.request(GetProjectRequest {
+        let request = GetProjectRequest {
             project_id: other.firm.project(number).to_string(),
-        });
-        match self.client.get_project(request).await {
+        };
+        let wire = &self.caller.wire;
+        match wire.call(&user, GET_PROJECT, &request).await {
             Err(status) if status.code() == Code::NotFound => Ok(()),
             Err(status) => Err(status),
-            Ok(_) => Err(Status::data_loss("another firm's project was shown")),
+            Ok(GetProjectResponse { .. }) => {
+                Err(Status::data_loss("another firm's project was shown"))
+            }
         }
     }
 }
