@@ -30,7 +30,7 @@ fn told(status: &Status) -> (String, String, String, Duration) {
     )
 }
 
-async fn lists(caller: &Caller) -> Result<(), Status> {
+pub(crate) async fn lists(caller: &Caller) -> Result<(), Status> {
     let request = projects::ListClientsRequest::default();
     caller.projects().list_clients(request).await.map(drop)
 }
@@ -49,12 +49,12 @@ async fn plan(firm: &Firm, plan: TenantPlan) -> Result<tenants::Tenant, Status> 
 }
 
 /// A row of a client that nobody may write for as long as this is there.
-struct Locked {
+pub(crate) struct Locked {
     admin: PgConnection,
 }
 
 impl Locked {
-    async fn client(firm: &Firm, id: &str) -> Self {
+    pub(crate) async fn client(firm: &Firm, id: &str) -> Self {
         let mut admin = PgConnection::connect(&world().postgres_admin_url)
             .await
             .expect("the database");
@@ -72,7 +72,7 @@ impl Locked {
     }
 
     /// Waits until so many sessions wait for the row.
-    async fn is_awaited(&mut self, sessions: i64) {
+    pub(crate) async fn is_awaited(&mut self, sessions: i64) {
         eventually("calls wait for the row", async || {
             let waiting: i64 = sqlx::query_scalar(
                 "with recursive waits (pid) as ( \
@@ -90,7 +90,7 @@ impl Locked {
         .await;
     }
 
-    async fn release(mut self) {
+    pub(crate) async fn release(mut self) {
         sqlx::raw_sql("rollback")
             .execute(&mut self.admin)
             .await
@@ -99,7 +99,7 @@ impl Locked {
 }
 
 /// Writes a client, which waits while its row is locked.
-async fn renames(caller: &Caller, id: &str) -> Result<(), Status> {
+pub(crate) async fn renames(caller: &Caller, id: &str) -> Result<(), Status> {
     let client = projects::Client {
         id: id.to_owned(),
         display_name: "Renamed".to_owned(),

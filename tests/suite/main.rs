@@ -16,6 +16,7 @@ mod bus;
 mod cache;
 mod cells;
 mod consultants;
+mod crowd;
 mod deploy;
 mod durability;
 mod events;

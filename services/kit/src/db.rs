@@ -101,7 +101,7 @@ impl Db {
             format!("begin; set local app.current_tenant_id = '{tenant}'").into();
         let wait = self.wait_of(ctx)?;
         let opened = cell.pool.open(statement, Asker::of(ctx), wait).await;
-        let lease = opened.map_err(|error| self.waited(ctx, wait, error))?;
+        let lease = opened.map_err(|error| Self::waited(ctx, error))?;
         Ok(Tx {
             session: Session::new(lease, self.tasks.clone(), true).until(ctx.deadline()),
             db: self.clone(),
@@ -131,7 +131,7 @@ impl Db {
         loop {
             let wait = self.wait_of(ctx)?;
             let leased = cell.pool.acquire(Asker::of(ctx), wait).await;
-            let lease = leased.map_err(|error| self.waited(ctx, wait, error))?;
+            let lease = leased.map_err(|error| Self::waited(ctx, error))?;
             let mut session = Session::new(lease, self.tasks.clone(), false).until(ctx.deadline());
             let found = sqlx::query_as(sql)
                 .bind(ctx.tenant().uuid())
@@ -157,12 +157,12 @@ impl Db {
         }
     }
 
-    /// What it means that no connection came free within `wait`: a call is shed, or its own deadline was nearer; what an
-    /// event causes is tried again.
-    fn waited(&self, ctx: &Ctx, wait: Duration, error: sqlx::Error) -> Error {
+    /// What it means that there was no connection in time: a call is shed, or its own deadline was nearer; what an event
+    /// causes is tried again.
+    fn waited(ctx: &Ctx, error: sqlx::Error) -> Error {
         match error {
             sqlx::Error::PoolTimedOut if ctx.method().is_empty() => error.into(),
-            sqlx::Error::PoolTimedOut if wait < self.wait => Error::TooLate,
+            sqlx::Error::PoolTimedOut if ctx.remaining(Duration::MAX).is_zero() => Error::TooLate,
             sqlx::Error::PoolTimedOut => {
                 let class = Class::of(ctx.method()).name();
                 METRICS.shed.add(1, &shed_labels("database", class));

@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderMap;
 use opentelemetry::KeyValue;
 use proto::common::v1::{
     AuthenticationFailure, ErrorReason, PermissionDenied, ServiceIdentityMisused,
@@ -61,7 +62,8 @@ impl Gate {
             .find(|rpc| *rpc.method == *called.method && rpc.permission == *permission)
             .ok_or_else(|| internal("the handler's permission is not the one of the role table"))?;
 
-        let principal = match self.authenticate(request.metadata()).await {
+        let headers = request.metadata().as_ref();
+        let principal = match self.authenticate(headers).await {
             Ok(principal) => principal,
             Err(failure) => return Err(self.unauthenticated(called.peer, failure)),
         };
@@ -72,7 +74,7 @@ impl Gate {
             Principal::User { subject, .. } => Actor::User(subject.to_string()),
             Principal::Service { service, .. } => Actor::Service(service.to_string()),
         };
-        self.check_metadata(request.metadata(), tenant, &actor, rpc.method)
+        self.check_metadata(headers, tenant, &actor, rpc.method)
             .await?;
         self.check_active(tenant, &actor, rpc.method).await?;
         let roles = self.check_role(&principal, &actor, rpc).await?;
@@ -90,24 +92,8 @@ impl Gate {
         Ok(ctx.within(plan, called.deadline))
     }
 
-    async fn authenticate(
-        &self,
-        metadata: &MetadataMap,
-    ) -> Result<Principal, AuthenticationFailure> {
-        let mut values = metadata.get_all("authorization").iter();
-        let (Some(value), None) = (values.next(), values.next()) else {
-            return Err(AuthenticationFailure::Missing);
-        };
-        let value = value
-            .to_str()
-            .map_err(|_| AuthenticationFailure::Malformed)?;
-        let (scheme, token) = value
-            .split_once(' ')
-            .ok_or(AuthenticationFailure::Malformed)?;
-        if !scheme.eq_ignore_ascii_case("bearer") {
-            return Err(AuthenticationFailure::Malformed);
-        }
-        self.verifier.verify(token).await
+    async fn authenticate(&self, headers: &HeaderMap) -> Result<Principal, AuthenticationFailure> {
+        self.verifier.verify(bearer(headers)?).await
     }
 
     /// One constant answer for every failure of authentication.
@@ -120,12 +106,12 @@ impl Gate {
 
     async fn check_metadata(
         &self,
-        metadata: &MetadataMap,
+        headers: &HeaderMap,
         tenant: TenantId,
         actor: &Actor,
         method: &str,
     ) -> Result<(), Status> {
-        match claimed_tenant(metadata) {
+        match claimed_tenant(headers) {
             Ok(claimed) if claimed == tenant => Ok(()),
             Ok(claimed) => {
                 let event = TenantMismatchDetected {
@@ -142,7 +128,7 @@ impl Gate {
             }
             Err(problem) => {
                 if problem != TenantMetadataProblem::Missing {
-                    let severity = if names_another(metadata, tenant) {
+                    let severity = if names_another(headers, tenant) {
                         Severity::High
                     } else {
                         Severity::Medium
@@ -329,10 +315,28 @@ fn internal(why: &str) -> Status {
     crate::Error::internal(why).verdict().into_status()
 }
 
+/// The token that the call brings.
+pub(crate) fn bearer(headers: &HeaderMap) -> Result<&str, AuthenticationFailure> {
+    let mut values = headers.get_all("authorization").iter();
+    let (Some(value), None) = (values.next(), values.next()) else {
+        return Err(AuthenticationFailure::Missing);
+    };
+    let value = value
+        .to_str()
+        .map_err(|_| AuthenticationFailure::Malformed)?;
+    let (scheme, token) = value
+        .split_once(' ')
+        .ok_or(AuthenticationFailure::Malformed)?;
+    if !scheme.eq_ignore_ascii_case("bearer") {
+        return Err(AuthenticationFailure::Malformed);
+    }
+    Ok(token)
+}
+
 /// The tenant that the metadata names: exactly one plain value in the one accepted form.
-fn claimed_tenant(metadata: &MetadataMap) -> Result<TenantId, TenantMetadataProblem> {
-    let mut values = metadata.get_all("x-tenant-id").iter();
-    let twin = metadata.get_bin("x-tenant-id-bin").is_some();
+pub(crate) fn claimed_tenant(headers: &HeaderMap) -> Result<TenantId, TenantMetadataProblem> {
+    let mut values = headers.get_all("x-tenant-id").iter();
+    let twin = headers.contains_key("x-tenant-id-bin");
     match (values.next(), values.next(), twin) {
         (None, _, false) => Err(TenantMetadataProblem::Missing),
         (Some(value), None, false) => value
@@ -346,11 +350,12 @@ fn claimed_tenant(metadata: &MetadataMap) -> Result<TenantId, TenantMetadataProb
 
 /// Whether refused tenant metadata has an id of another tenant in it, in whatever spelling: a mistake repeats or misspells
 /// the own one.
-fn names_another(metadata: &MetadataMap, tenant: TenantId) -> bool {
-    let plain = metadata
+fn names_another(headers: &HeaderMap, tenant: TenantId) -> bool {
+    let plain = headers
         .get_all("x-tenant-id")
         .iter()
         .map(|value| value.as_bytes().to_vec());
+    let metadata = MetadataMap::from_headers(headers.clone());
     let binary = metadata
         .get_all_bin("x-tenant-id-bin")
         .iter()
@@ -378,7 +383,7 @@ mod tests {
             for value in values {
                 metadata.append("x-tenant-id", value.parse().unwrap());
             }
-            names_another(&metadata, own)
+            names_another(metadata.as_ref(), own)
         };
         let own_text = own.to_string();
         assert!(!named(&[&own_text, &own_text]));
@@ -405,7 +410,7 @@ mod tests {
                 "x-tenant-id-bin",
                 tonic::metadata::MetadataValue::from_bytes(&value),
             );
-            assert!(names_another(&metadata, TenantId::PLATFORM));
+            assert!(names_another(metadata.as_ref(), TenantId::PLATFORM));
         }
     }
 }

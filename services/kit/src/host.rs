@@ -26,6 +26,7 @@ use crate::cells::{Keeper, OtherCell};
 use crate::connections::Connections;
 use crate::ctx::Clock;
 use crate::db::Db;
+use crate::door::{Door, Doors};
 use crate::gate::Gate;
 use crate::kit::Kit;
 use crate::limits::Limits;
@@ -230,6 +231,7 @@ impl Host {
         let mut routes = Routes::new(health_service);
         let mut methods = Methods::outside_the_contract(settings.listen.reflection);
         let mut reports = Reports::default();
+        let mut doors = Doors::default();
         let limits = Limits::new(settings.listen.limits.clone());
         let started = async {
             let definitions = services.iter().map(|(definition, _)| *definition);
@@ -252,7 +254,8 @@ impl Host {
                 return Err(error);
             }
         };
-        for (grpc_services, app, security) in started {
+        for (grpc_services, app, security, door) in started {
+            doors.add(grpc_services, &door);
             reports = Reports::new(security);
             let router = std::mem::take(routes.axum_router_mut())
                 .merge(app.into_axum_router().reset_fallback());
@@ -264,7 +267,12 @@ impl Host {
         }
         let (tasks, stop) = (host.servers.clone(), host.stop_servers.clone());
         let connections = Connections::new(&settings.listen.connections, tls, reports, tasks, stop);
-        let layer = CallLayer::new(host.calls.clone(), methods, connections.reports.clone());
+        let layer = CallLayer::new(
+            host.calls.clone(),
+            methods,
+            doors,
+            connections.reports.clone(),
+        );
         let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
         let serving = connections.serve(incoming, layer.layer(routes.prepare()));
         host.servers.spawn(serving);
@@ -289,7 +297,7 @@ impl Host {
         address: SocketAddr,
         limits: &Limits,
         clock: &Clock,
-    ) -> Result<(&'static [&'static str], Routes, SecurityLog), StartError> {
+    ) -> Result<(&'static [&'static str], Routes, SecurityLog, Door), StartError> {
         let Opened {
             definition,
             pool,
@@ -326,6 +334,11 @@ impl Host {
         };
         let cells = keeper.open(pool, &directory).await?;
         let security = SecurityLog::start(cells.clone(), clock.clone(), &self.background);
+        let door = Door {
+            verifier: Arc::clone(&verifier),
+            directory: directory.clone(),
+            cells: cells.clone(),
+        };
         let db = Db::within(cells, database, definition.schema, self.background.clone())
             .telling(caches.clone());
         self.watchers.spawn(readiness::watch_database(
@@ -373,7 +386,12 @@ impl Host {
 
         self.start_consumers(&definition, &app, &db, &bus, &security, clock);
         tracing::info!(service, "service started");
-        Ok((definition.grpc_services, app.routes.routes(), security))
+        Ok((
+            definition.grpc_services,
+            app.routes.routes(),
+            security,
+            door,
+        ))
     }
 
     fn start_consumers(

@@ -15,6 +15,7 @@ mod tls;
 pub mod wire;
 pub mod workload;
 pub mod directory;
+mod door;
 pub mod plan;
 
 pub mod db;

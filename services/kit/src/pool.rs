@@ -15,7 +15,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection};
 use crate::cells::{CellName, OtherCell};
 use crate::room::{Place, Room, TENURE, Tenancy};
 use crate::settings::{DatabaseSettings, SettingsError};
-use crate::turns::{Asker, Part, Turn, Turns};
+use crate::turns::{Asker, Crowded, Part, Turn, Turns};
 use crate::usage::USAGE;
 use crate::{db::role_options, migrate};
 
@@ -88,7 +88,7 @@ impl Pool {
         Self::of(
             settings,
             role,
-            Turns::new(size, Part::OfItsPlan),
+            Turns::new(size, Part::OfItsPlan, patience(settings)),
             size,
             None,
         )
@@ -101,7 +101,7 @@ impl Pool {
         room: &Room,
     ) -> Result<Self, SettingsError> {
         let size = settings.database_max_connections;
-        let turns = Turns::new(size, Part::Whole);
+        let turns = Turns::new(size, Part::Whole, patience(settings));
         let pool = Self::of(settings, role, turns, size, Some(room.clone()))?;
         let tenancy: Arc<dyn Tenancy> = Arc::clone(&pool.shared) as Arc<dyn Tenancy>;
         room.admit(Arc::downgrade(&tenancy));
@@ -145,6 +145,16 @@ impl Pool {
     /// Closes the connections that nobody has now.
     pub(crate) fn close_idle(&self) {
         self.shared.idle().clear();
+    }
+
+    /// Whether somebody has found no place among those who wait for its connections, a moment ago.
+    pub(crate) fn is_crowded(&self) -> bool {
+        self.shared.turns.are_crowded()
+    }
+
+    /// Whether the asker might wait for a connection.
+    pub(crate) fn has_place(&self, asker: Asker) -> bool {
+        self.shared.turns.have_place(asker)
     }
 
     /// Connections in use.
@@ -200,6 +210,7 @@ impl Pool {
     pub(crate) async fn fill(&self) {
         let open = |()| async {
             let turn = self.shared.turns.next(Asker::SERVICE).await;
+            let turn = turn.map_err(|Crowded| sqlx::Error::PoolTimedOut)?;
             if self.shared.open() > self.shared.size {
                 return Ok(());
             }
@@ -225,12 +236,14 @@ impl Pool {
         }
     }
 
-    /// A connection in the asker's name, for which it waits at most `wait`: then it is `PoolTimedOut`.
+    /// A connection in the asker's name, for which it waits at most `wait`: then it is `PoolTimedOut`, and at once when too
+    /// many wait.
     pub(crate) async fn acquire(&self, asker: Asker, wait: Duration) -> Result<Lease, sqlx::Error> {
         let begun = Instant::now();
-        let turn = tokio::time::timeout(wait, self.shared.turns.next(asker))
-            .await
-            .map_err(|_| sqlx::Error::PoolTimedOut)?;
+        let turn = match tokio::time::timeout(wait, self.shared.turns.next(asker)).await {
+            Ok(Ok(turn)) => turn,
+            Ok(Err(Crowded)) | Err(_) => return Err(sqlx::Error::PoolTimedOut),
+        };
         if self.shared.closed.load(Ordering::Acquire) {
             return Err(sqlx::Error::PoolClosed);
         }
@@ -293,6 +306,11 @@ impl Pool {
             }
         }
     }
+}
+
+/// Half of what a call waits: whoever comes behind one that has waited so long would wait in vain.
+fn patience(settings: &DatabaseSettings) -> Duration {
+    Duration::from_millis(settings.database_wait_milliseconds / 2)
 }
 
 /// Whether the connection, not the statement, is what failed.

@@ -26,6 +26,7 @@ use crate::abuse::Reports;
 use crate::arrival::{Arriving, Capacity, Place};
 use crate::class::Class;
 use crate::ctx::Clock;
+use crate::door::Doors;
 use crate::error::{ServiceError as _, Verdict};
 use crate::protocol;
 use crate::start::Methods;
@@ -58,17 +59,33 @@ pub(crate) struct CallLayer {
     tasks: Tasks,
     capacity: Capacity,
     methods: Arc<Methods>,
+    doors: Arc<Doors>,
     reports: Reports,
 }
 
 impl CallLayer {
-    pub(crate) fn new(tasks: Tasks, methods: Methods, reports: Reports) -> Self {
+    pub(crate) fn new(tasks: Tasks, methods: Methods, doors: Doors, reports: Reports) -> Self {
         Self {
             tasks,
             capacity: Capacity::default(),
             methods: Arc::new(methods),
+            doors: Arc::new(doors),
             reports,
         }
+    }
+
+    /// The answer to what is no call of a method that is served, and to a call that is not let in now.
+    fn refuse(&self, request: &Request<Body>, peer: Option<IpAddr>) -> Option<Response<Body>> {
+        if let Some(refused) = protocol::not_grpc(request) {
+            self.reports.abuse(peer, ProtocolAbuse::RequestNotGrpc);
+            return Some(refused);
+        }
+        let method = protocol::method_of(request);
+        let Some(method) = method.filter(|method| self.methods.is_served(method)) else {
+            self.reports.unknown_method(peer);
+            return Some(protocol::unknown_method());
+        };
+        self.doors.refuse(method, request.headers())
     }
 }
 
@@ -108,17 +125,10 @@ where
         let started = Instant::now();
         let peer = peer_of(request.extensions()).map(|peer| peer.ip());
         let reports = self.layer.reports.clone();
-        if let Some(refused) = protocol::not_grpc(&request) {
-            reports.abuse(peer, ProtocolAbuse::RequestNotGrpc);
+        if let Some(refused) = self.layer.refuse(&request, peer) {
             return Box::pin(async move { Ok(refused) });
         }
-        let Some(method) =
-            protocol::method_of(&request).filter(|method| self.layer.methods.is_served(method))
-        else {
-            reports.unknown_method(peer);
-            return Box::pin(async move { Ok(protocol::unknown_method()) });
-        };
-        let method: Arc<str> = method.into();
+        let method: Arc<str> = protocol::method_of(&request).unwrap_or_default().into();
         let request_id = Clock::system().new_uuid();
         let span = tracing::info_span!("rpc", otel.kind = "server", otel.name = %method, rpc.method = %method, request.id = %request_id, tenant.id = Empty, trace.id = Empty);
         telemetry::set_parent(

@@ -3,14 +3,14 @@
 //! Invariant: the algorithm is the key's, never the token's, and always asymmetric; every failure looks the same from
 //! outside and differs only in what is counted.
 
+mod head;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
-use data_encoding::BASE64URL_NOPAD;
 use moka::sync::Cache;
 use proto::common::v1::AuthenticationFailure as Failure;
-use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer};
 
 use crate::ctx::Clock;
@@ -19,6 +19,7 @@ use crate::jwks::{Expected, KeySet, LEEWAY};
 use crate::permission::Role;
 use crate::settings::SettingsError;
 use crate::tasks::Tasks;
+use head::Head;
 
 /// A longer token is refused before it is looked at.
 const MAX_TOKEN_BYTES: usize = 8 * 1024;
@@ -28,62 +29,6 @@ const MAX_LIFETIME: u64 = 24 * 3_600;
 const CACHED: u64 = 50_000;
 /// The `typ` of a workload token's header.
 pub(crate) const WORKLOAD_TYPE: &str = "catalyst-workload+jwt";
-
-/// What of a token's header is looked at. A word that stands there twice is no header of ours.
-#[derive(Debug, Deserialize)]
-struct Head {
-    alg: String,
-    #[serde(default)]
-    kid: Option<String>,
-    #[serde(default)]
-    typ: Option<String>,
-    // A token that brings or names its own key is an attempt; so is one with extensions that change what is signed.
-    #[serde(default)]
-    jwk: Present,
-    #[serde(default)]
-    jku: Present,
-    #[serde(default)]
-    x5u: Present,
-    #[serde(default)]
-    x5c: Present,
-    #[serde(default)]
-    crit: Present,
-    #[serde(default)]
-    b64: Present,
-    #[serde(default)]
-    zip: Present,
-    #[serde(default)]
-    enc: Present,
-}
-
-impl Head {
-    fn of(token: &str) -> Option<Self> {
-        // Three parts and one spelling of each: no padding, no white space, no stray bits.
-        let mut parts = token
-            .split('.')
-            .map(|part| BASE64URL_NOPAD.decode(part.as_bytes()));
-        let head = parts.next()?.ok()?;
-        let (Some(Ok(_)), Some(Ok(_)), None) = (parts.next(), parts.next(), parts.next()) else {
-            return None;
-        };
-        let head: Self = serde_json::from_slice(&head).ok()?;
-        let forbidden = [
-            &head.jwk, &head.jku, &head.x5u, &head.x5c, &head.crit, &head.b64, &head.zip, &head.enc,
-        ];
-        let sound = forbidden.iter().all(|word| !word.0);
-        sound.then_some(head)
-    }
-}
-
-/// Whether a word is there, whatever it says.
-#[derive(Debug, Default)]
-struct Present(bool);
-
-impl<'de> Deserialize<'de> for Present {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        IgnoredAny::deserialize(deserializer).map(|_| Self(true))
-    }
-}
 
 /// Claims of a user token. Types are strict: an `exp` of text or with a fraction is no token of ours.
 #[derive(Debug, Deserialize)]
@@ -137,6 +82,12 @@ impl Principal {
             Self::User { tenant, .. } | Self::Service { tenant, .. } => *tenant,
         }
     }
+}
+
+fn hash(token: &str) -> [u8; 32] {
+    let mut hash = [0; 32];
+    hash.copy_from_slice(digest(&SHA256, token.as_bytes()).as_ref());
+    hash
 }
 
 /// The `iss` of workload tokens.
@@ -205,11 +156,10 @@ impl Verifier {
         if token.len() > MAX_TOKEN_BYTES {
             return Err(Failure::Malformed);
         }
-        let mut hash = [0; 32];
-        hash.copy_from_slice(digest(&SHA256, token.as_bytes()).as_ref());
-        let now = u64::try_from(self.clock.now().unix_timestamp()).unwrap_or_default();
+        let hash = hash(token);
+        let now = self.now();
         // Read before anything is verified: a set that changes meanwhile makes the result count no more.
-        let generation = (self.users.generation(), self.workloads.generation());
+        let generation = self.generation();
         if let Some(known) = self.verified.get(&hash)
             && known.generation == generation
         {
@@ -233,6 +183,26 @@ impl Verifier {
         };
         self.verified.insert(hash, verified);
         Ok(principal)
+    }
+
+    /// The tenant of a token that was found good before and still is. Nothing is verified for it.
+    pub(crate) fn remembers(&self, token: &str) -> Option<TenantId> {
+        if token.len() > MAX_TOKEN_BYTES {
+            return None;
+        }
+        let known = self.verified.get(&hash(token))?;
+        let is_good = known.generation == self.generation() && known.exp + LEEWAY > self.now();
+        is_good.then(|| known.principal.tenant())
+    }
+
+    /// Of both key sets.
+    fn generation(&self) -> (u64, u64) {
+        (self.users.generation(), self.workloads.generation())
+    }
+
+    /// In seconds since 1970.
+    fn now(&self) -> u64 {
+        u64::try_from(self.clock.now().unix_timestamp()).unwrap_or_default()
     }
 
     async fn verify_user(
@@ -323,6 +293,7 @@ mod tests {
     use std::sync::LazyLock;
 
     use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
+    use data_encoding::BASE64URL_NOPAD;
     use jsonwebtoken::jwk::{Jwk, JwkSet};
     use jsonwebtoken::{Algorithm, EncodingKey, Header};
     use proptest::prelude::*;

@@ -3,15 +3,25 @@
 //!
 //! Turns are dealt by stride scheduling (Waldspurger and Weihl, 1995): each turn moves its tenant's place in the order
 //! by a stride that is the smaller the greater its weight, and the tenant that is furthest back comes next.
+//!
+//! In a crowd a place to wait in is taken from the tenant that has most of them by its weight (longest queue drop: Suter
+//! et al., 1998), so that one who has none finds one.
+//!
 //! Invariant: nothing is remembered of a tenant that neither holds nor waits.
+
+mod asker;
+mod crowd;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use crate::ctx::Ctx;
+use crate::class::Class;
 use crate::ids::TenantId;
+pub(crate) use asker::Asker;
+use crowd::{Crowd, Room};
 
 /// What one tenant holds at most of a pool.
 #[derive(Clone, Copy, Debug)]
@@ -21,46 +31,14 @@ pub(crate) enum Part {
     /// All of a pool that is for few.
     Whole,
 }
-/// The stride of weight 1.
-const STRIDE: u64 = 1 << 16;
-
-/// In whose name a connection is asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Asker {
-    /// None for the service's own work, which no part bounds.
-    tenant: Option<TenantId>,
-    weight: u32,
-    /// What it holds at most of a shared pool, in percent.
-    percent: u32,
-}
-
-impl Asker {
-    /// The service itself.
-    pub(crate) const SERVICE: Self = Self {
-        tenant: None,
-        weight: 16,
-        percent: 100,
-    };
-
-    /// The tenant of a call. What an event causes is the service's own work: a consumer has one transaction at a time,
-    /// and the events of other tenants come behind it.
-    pub(crate) fn of(ctx: &Ctx) -> Self {
-        if ctx.method().is_empty() {
-            return Self::SERVICE;
-        }
-        Self {
-            tenant: Some(ctx.tenant()),
-            weight: ctx.plan().weight(),
-            percent: ctx.plan().percent(),
-        }
-    }
-}
 
 /// The turns of one pool.
 #[derive(Clone, Debug)]
 pub(crate) struct Turns {
     size: u32,
     part: Part,
+    /// How long one may have waited before it is a crowd.
+    patience: Duration,
     state: Arc<Mutex<State>>,
 }
 
@@ -70,6 +48,8 @@ struct State {
     /// Where the last turn stood in the order: whoever comes anew begins there, without credit for its absence.
     place: u64,
     lines: HashMap<Option<TenantId>, Line>,
+    /// In all lines.
+    crowd: Crowd,
 }
 
 /// One tenant's.
@@ -78,8 +58,20 @@ struct Line {
     held: u32,
     /// Where its next turn stands in the order.
     place: u64,
-    waiting: VecDeque<(Asker, oneshot::Sender<Turn>)>,
+    waiting: VecDeque<Waits>,
 }
+
+/// Somebody in a line.
+#[derive(Debug)]
+struct Waits {
+    asker: Asker,
+    since: Instant,
+    turn: oneshot::Sender<Turn>,
+}
+
+/// There are so many who wait that one more is not to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Crowded;
 
 /// The right to one connection, until it is dropped.
 #[derive(Debug)]
@@ -89,17 +81,14 @@ pub(crate) struct Turn {
 }
 
 impl Turns {
-    /// Turns for `size` connections, of which one tenant holds at most its part.
-    pub(crate) fn new(size: u32, part: Part) -> Self {
-        let state = State {
-            free: size,
-            place: 0,
-            lines: HashMap::new(),
-        };
+    /// Turns for `size` connections, of which one tenant holds at most its part. When one has waited longer than `patience`
+    /// it is a crowd.
+    pub(crate) fn new(size: u32, part: Part, patience: Duration) -> Self {
         Self {
             size,
             part,
-            state: Arc::new(Mutex::new(state)),
+            patience,
+            state: Arc::new(Mutex::new(State::new(size))),
         }
     }
 
@@ -108,23 +97,23 @@ impl Turns {
         self.state().free
     }
 
-    /// Resolves when it is the asker's turn. Dropped before, it leaves the line.
-    pub(crate) async fn next(&self, asker: Asker) -> Turn {
-        let (sender, turn) = oneshot::channel();
-        {
-            let mut state = self.state();
-            let place = state.place;
-            let line = state.lines.entry(asker.tenant).or_insert_with(|| Line {
-                place,
-                ..Line::default()
-            });
-            line.waiting.push_back((asker, sender));
-        }
+    /// Whether somebody has found no place in a crowd, a moment ago.
+    pub(crate) fn are_crowded(&self) -> bool {
+        self.state().crowd.is_there()
+    }
+
+    /// Whether the asker would be let into the crowd, if there is one.
+    pub(crate) fn have_place(&self, asker: Asker) -> bool {
+        self.state().place_for(asker, self).is_ok()
+    }
+
+    /// Resolves when it is the asker's turn, or when there is no place for it in the crowd, which the service itself always
+    /// has. Dropped before, it leaves the line.
+    pub(crate) async fn next(&self, asker: Asker) -> Result<Turn, Crowded> {
+        let turn = self.state().join(asker, self)?;
         self.deal();
-        match turn.await {
-            Ok(turn) => turn,
-            Err(_) => unreachable!("a line is dropped only when nobody waits in it"),
-        }
+        // Without an answer its place was given to another.
+        turn.await.map_err(|_| Crowded)
     }
 
     /// Gives every turn that is free to whoever is next.
@@ -156,6 +145,89 @@ impl Turns {
 }
 
 impl State {
+    fn new(size: u32) -> Self {
+        Self {
+            free: size,
+            place: 0,
+            lines: HashMap::new(),
+            crowd: Crowd::default(),
+        }
+    }
+
+    /// Waits at the end of the asker's line, if it may.
+    fn join(&mut self, asker: Asker, turns: &Turns) -> Result<oneshot::Receiver<Turn>, Crowded> {
+        if let Some((other, class)) = self.place_for(asker, turns)? {
+            let line = self.lines.get_mut(&Some(other));
+            if let Some(last) = line.and_then(|line| line.take_last(class)) {
+                self.crowd.goes(last.asker.class);
+            }
+            self.forget(Some(other));
+        }
+        let (sender, turn) = oneshot::channel();
+        let place = self.place;
+        let line = self.lines.entry(asker.tenant).or_insert_with(|| Line {
+            place,
+            ..Line::default()
+        });
+        line.waiting.push_back(Waits {
+            asker,
+            since: Instant::now(),
+            turn: sender,
+        });
+        self.crowd.comes(asker.class);
+        Ok(turn)
+    }
+
+    /// Whether one more may wait; if need be, in the place of the last of a tenant whose work is of a class, or shed sooner.
+    fn place_for(
+        &mut self,
+        asker: Asker,
+        turns: &Turns,
+    ) -> Result<Option<(TenantId, Class)>, Crowded> {
+        if asker.tenant.is_none() || self.free > 0 {
+            return Ok(None);
+        }
+        let places = turns.size as usize;
+        if self.crowd.room(asker.class, places) == Room::Free {
+            return Ok(None);
+        }
+        self.forget_gone();
+        let own = self.lines.get(&asker.tenant);
+        let first = own.and_then(|line| line.waiting.front());
+        let is_late = first.is_some_and(|first| first.since.elapsed() > turns.patience);
+        if !is_late && !self.crowd.is_there() {
+            return Ok(None);
+        }
+        let Room::Full(class) = self.crowd.room(asker.class, places) else {
+            return Ok(None);
+        };
+        let own = own.map_or(0, |line| line.waiting.len());
+        self.crowd.is_full();
+        let lines = self.lines.iter();
+        let lines = lines.filter(|(_, line)| line.last(class).is_some());
+        let lines = lines.filter_map(|(tenant, line)| Some((line.length(), (*tenant)?)));
+        match lines.max() {
+            Some((longest, tenant)) if longest > length(own + 1, asker) => {
+                Ok(Some((tenant, class)))
+            }
+            _ => Err(Crowded),
+        }
+    }
+
+    /// Lets those go who do not wait any more.
+    fn forget_gone(&mut self) {
+        self.lines.retain(|_, line| {
+            line.waiting.retain(|waits| {
+                let is_gone = waits.turn.is_closed();
+                if is_gone {
+                    self.crowd.goes(waits.asker.class);
+                }
+                !is_gone
+            });
+            line.held > 0 || !line.waiting.is_empty()
+        });
+    }
+
     /// Takes a turn for the one who waits and is furthest back in the order.
     fn next(
         &mut self,
@@ -167,23 +239,24 @@ impl State {
         loop {
             let candidates = self.lines.iter().filter(|(tenant, line)| {
                 let first = line.waiting.front();
-                first.is_some_and(|(asker, _)| tenant.is_none() || line.held < holds(*asker))
+                first.is_some_and(|first| tenant.is_none() || line.held < holds(first.asker))
             });
-            let (tenant, _) = candidates.min_by_key(|(tenant, line)| (line.place, **tenant))?;
-            let tenant = *tenant;
+            let next = candidates.min_by_key(|(tenant, line)| (line.place, **tenant));
+            let tenant = *next?.0;
             let line = self.lines.get_mut(&tenant)?;
-            let Some((asker, sender)) = line.waiting.pop_front() else {
+            let Some(Waits { asker, turn, .. }) = line.waiting.pop_front() else {
                 continue;
             };
-            if sender.is_closed() {
+            self.crowd.goes(asker.class);
+            if turn.is_closed() {
                 self.forget(tenant);
                 continue;
             }
             self.place = self.place.max(line.place);
-            line.place = self.place + STRIDE / u64::from(asker.weight.max(1));
+            line.place = self.place + asker.stride();
             line.held += 1;
             self.free -= 1;
-            return Some((tenant, sender));
+            return Some((tenant, turn));
         }
     }
 
@@ -203,6 +276,28 @@ impl State {
     }
 }
 
+impl Line {
+    /// How many wait in it, by its weight.
+    fn length(&self) -> u64 {
+        let first = self.waiting.front();
+        first.map_or(0, |first| length(self.waiting.len(), first.asker))
+    }
+
+    /// Where the last stands whose work is of the class, or shed sooner.
+    fn last(&self, class: Class) -> Option<usize> {
+        self.waiting.iter().rposition(|it| it.asker.class >= class)
+    }
+
+    fn take_last(&mut self, class: Class) -> Option<Waits> {
+        self.waiting.remove(self.last(class)?)
+    }
+}
+
+/// How long a line of so many is, by its weight.
+fn length(waiting: usize, asker: Asker) -> u64 {
+    (waiting as u64).saturating_mul(asker.stride())
+}
+
 impl Turn {
     pub(crate) fn tenant(&self) -> Option<TenantId> {
         self.tenant
@@ -219,10 +314,12 @@ impl Drop for Turn {
 #[cfg(test)]
 mod tests {
     use futures::FutureExt;
+    use futures::future::BoxFuture;
     use proptest::prelude::*;
     use uuid::Uuid;
 
     use super::*;
+    use crate::ctx::Ctx;
     use crate::plan::Plan;
 
     fn asker(tenant: u128, weight: u32) -> Asker {
@@ -230,16 +327,34 @@ mod tests {
             tenant: Some(TenantId::new(Uuid::from_u128(tenant))),
             weight,
             percent: 40,
+            class: Class::Write,
+        }
+    }
+
+    fn turns_of(size: u32, part: Part) -> Turns {
+        Turns::new(size, part, Duration::from_mins(1))
+    }
+
+    /// Waits, or finds no place.
+    fn ask_of(
+        turns: &Turns,
+        tenant: u128,
+    ) -> Result<BoxFuture<'_, Result<Turn, Crowded>>, Crowded> {
+        let mut waits = turns.next(asker(tenant, 4)).boxed();
+        match (&mut waits).now_or_never() {
+            None => Ok(waits),
+            Some(Ok(_)) => panic!("there is no turn"),
+            Some(Err(crowded)) => Err(crowded),
         }
     }
 
     fn has_turn(turns: &Turns, asker: Asker) -> Option<Turn> {
-        turns.next(asker).now_or_never()
+        turns.next(asker).now_or_never().and_then(Result::ok)
     }
 
     #[test]
     fn a_tenant_holds_its_part_and_the_rest_is_for_others() {
-        let turns = Turns::new(10, Part::OfItsPlan);
+        let turns = turns_of(10, Part::OfItsPlan);
         let held: Vec<_> = (0..4)
             .map(|_| has_turn(&turns, asker(1, 4)).unwrap())
             .collect();
@@ -257,7 +372,7 @@ mod tests {
     #[test]
     fn the_part_goes_by_the_plan_and_one_tenant_may_hold_all_of_a_pool_for_few() {
         let most = |part: Part, percent: u32| {
-            let turns = Turns::new(10, part);
+            let turns = turns_of(10, part);
             let own = Asker {
                 percent,
                 ..asker(1, 4)
@@ -278,7 +393,7 @@ mod tests {
             crate::ctx::Actor::Service("audit".to_owned()),
             crate::ctx::Clock::system(),
         );
-        let turns = Turns::new(5, Part::OfItsPlan);
+        let turns = turns_of(5, Part::OfItsPlan);
         let own = Asker {
             tenant: Some(TenantId::PLATFORM),
             ..asker(1, 4)
@@ -291,15 +406,15 @@ mod tests {
 
     #[tokio::test]
     async fn whoever_waits_has_the_turn_that_comes_free_and_who_has_left_does_not() {
-        let turns = Turns::new(1, Part::OfItsPlan);
-        let first = turns.next(asker(1, 4)).await;
+        let turns = turns_of(1, Part::OfItsPlan);
+        let first = turns.next(asker(1, 4)).await.unwrap();
         let mut gone = Box::pin(turns.next(asker(2, 4)));
         assert!((&mut gone).now_or_never().is_none());
         let mut waits = Box::pin(turns.next(asker(3, 4)));
         assert!((&mut waits).now_or_never().is_none());
         drop(gone);
         drop(first);
-        let turn = waits.now_or_never().unwrap();
+        let turn = waits.now_or_never().unwrap().unwrap();
         assert_eq!(turn.tenant(), asker(3, 4).tenant);
         drop(turn);
         assert_eq!(turns.free(), 1);
@@ -308,7 +423,7 @@ mod tests {
 
     #[test]
     fn a_crowd_of_one_tenant_does_not_hold_up_another() {
-        let turns = Turns::new(1, Part::OfItsPlan);
+        let turns = turns_of(1, Part::OfItsPlan);
         let held = has_turn(&turns, Asker::SERVICE).unwrap();
         let mut crowd: Vec<_> = (0..100)
             .map(|_| Box::pin(turns.next(asker(1, 4))))
@@ -324,21 +439,48 @@ mod tests {
         assert!(lone.now_or_never().is_some());
     }
 
+    #[test]
+    fn one_of_a_crowd_is_told_at_once_and_a_tenant_without_a_place_in_it_finds_one() {
+        let turns = turns_of(2, Part::Whole);
+        let held = [(); 2].map(|()| has_turn(&turns, Asker::SERVICE).unwrap());
+        let ask = |tenant| ask_of(&turns, tenant);
+        let mut waiting: Vec<_> = (0..20).map(|_| ask(1).unwrap()).collect();
+        let turns = Turns {
+            patience: Duration::ZERO,
+            ..turns.clone()
+        };
+        let ask = |tenant| ask_of(&turns, tenant);
+        assert_eq!(ask(1).err(), Some(Crowded));
+        let other = ask(2).unwrap();
+        let last = waiting.pop().unwrap();
+        assert_eq!(last.now_or_never().unwrap().err(), Some(Crowded));
+        // It is still one when few wait.
+        waiting.truncate(1);
+        assert_eq!(ask(2).err(), Some(Crowded));
+        assert_eq!(ask(3).err(), Some(Crowded));
+        drop(held);
+        for waits in waiting.into_iter().chain([other]) {
+            assert!(waits.now_or_never().unwrap().is_ok());
+        }
+        turns.state().crowd.calm();
+        let held = [(); 2].map(|()| has_turn(&turns, asker(1, 4)).unwrap());
+        let waiting = [2, 3, 4].map(|tenant| ask(tenant).unwrap());
+        drop((held, waiting));
+        assert_eq!(turns.free(), 2);
+        assert!(turns.state().lines.is_empty());
+    }
+
     proptest! {
         /// Over any stretch in which all wait, each has had turns by its weight, to within one.
         #[test]
         fn turns_go_by_weight(weights in proptest::collection::vec(prop_oneof![Just(1_u32), Just(4), Just(16)], 2..6)) {
-            let mut state = State { free: 0, place: 0, lines: HashMap::new() };
+            let (mut state, turns) = (State::new(0), turns_of(1, Part::Whole));
             let mut receivers = Vec::new();
             let total: u32 = weights.iter().sum();
             for (at, weight) in (1_u128..).zip(&weights) {
-                let mut line = Line::default();
                 for _ in 0..total * 3 {
-                    let (sender, receiver) = oneshot::channel();
-                    line.waiting.push_back((asker(at, *weight), sender));
-                    receivers.push(receiver);
+                    receivers.push(state.join(asker(at, *weight), &turns).unwrap());
                 }
-                state.lines.insert(asker(at, *weight).tenant, line);
             }
             let mut turns: HashMap<Option<TenantId>, u32> = HashMap::new();
             for _ in 0..total * 2 {
