@@ -1,6 +1,7 @@
-//! A crowd before the database: most are told at once to come back, nobody is shut out by others, and every attempt to
-//! cross a tenant line is still seen.
+//! A crowd before the database: most are told at once to come back, nobody is shut out by others, and an attempt to cross a
+//! tenant line is still seen.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use futures::future::{join_all, try_join_all};
@@ -12,10 +13,10 @@ use tonic_types::StatusExt as _;
 use crate::limits::{Locked, lists, renames};
 
 const WAITING: usize = 32;
+/// How long a call may wait for a connection; half of it makes a crowd.
+const WAIT_MILLISECONDS: u64 = 8_000;
 /// Long enough for an answer that waits for nothing.
 const SHORTLY: Duration = Duration::from_millis(200);
-/// How long a call may wait for a connection; half of it makes a crowd.
-const WAIT_MILLISECONDS: u64 = 4_000;
 
 fn is_told_to_come_back(status: &Status) -> bool {
     let details = status.get_error_details();
@@ -27,66 +28,65 @@ fn is_told_to_come_back(status: &Status) -> bool {
 
 #[tokio::test]
 async fn in_a_crowd_most_are_told_at_once_a_quiet_tenant_finds_a_place_and_attempts_are_seen() {
-    let firms = [Firm::new("Busy").await, Firm::new("Busier").await];
-    let quiet = Firm::new("Quiet").await;
+    let holders = [Firm::new("Holder").await, Firm::new("Keeper").await];
+    let (busy, quiet) = (Firm::new("Busy").await, Firm::new("Quiet").await);
     let replica = Replica::with(|settings| {
         settings.database.database_max_connections = 2;
         settings.database.database_wait_milliseconds = WAIT_MILLISECONDS;
     })
     .await;
-    let callers = firms.each_ref().map(|firm| replica.called_by(firm));
-    let neighbor = replica.called_by(&quiet);
+    let [one, other] = holders.each_ref().map(|firm| replica.called_by(firm));
+    let (crowd, neighbor) = (replica.called_by(&busy), replica.called_by(&quiet));
     let mut held = Vec::new();
-    for firm in &firms {
+    for firm in &holders {
         let client = firm.wins_client("Acme").await;
         held.push((Locked::client(firm, &client.id).await, client.id));
     }
-    let [(mut first, one), (mut second, other)] = held.try_into().ok().expect("two rows");
+    let [(mut first, its), (mut second, theirs)] = held.try_into().ok().expect("two rows");
     // A process that knows the tokens.
-    for caller in callers.iter().chain([&neighbor]) {
+    for caller in [&crowd, &neighbor] {
         lists(caller).await.expect("there is no crowd");
     }
 
-    let writing = try_join_all([renames(&callers[0], &one), renames(&callers[1], &other)]);
-    let waiting = join_all((0..WAITING).map(|number| lists(&callers[number % 2])));
+    let writing = try_join_all([renames(&one, &its), renames(&other, &theirs)]);
     let checks = async {
         first.is_awaited(1).await;
         second.is_awaited(1).await;
-        let told = eventually("one more is told to come back", async || {
-            let asked =
-                tokio::time::timeout(std::time::Duration::from_millis(50), lists(&callers[0]));
-            asked.await.ok()?.err()
-        });
-        let told = told.await;
-        assert!(is_told_to_come_back(&told), "{told}");
+        let waiting = join_all((0..WAITING).map(|_| lists(&crowd)));
+        let checks = async {
+            let told = eventually("one more is told to come back", async || {
+                timeout(SHORTLY, lists(&crowd)).await.ok()?.err()
+            });
+            let told = told.await;
+            assert!(is_told_to_come_back(&told), "{told}");
 
-        let forged = replica
-            .called_by(&firms[0])
-            .without("x-tenant-id")
-            .with("x-tenant-id", &quiet.id.to_string());
-        let unknown = callers[0].clone().with_token("no.such.token");
-        lists(&callers[0]).await.expect_err("a crowd");
-        let refused = lists(&unknown).await.expect_err("no token of ours");
-        assert_eq!(refused.code(), Code::Unauthenticated, "{refused}");
-        lists(&callers[0]).await.expect_err("a crowd");
-        // To record it takes a connection.
-        let attempt = timeout(SHORTLY, lists(&forged)).await;
-        assert!(attempt.is_err(), "{attempt:?}");
-
-        let (served, ()) = tokio::join!(lists(&neighbor), async {
-            first.release().await;
-            second.release().await;
-        });
-        served.expect("who is alone finds a place");
+            let unknown = crowd.clone().with_token("no.such.token");
+            let refused = lists(&unknown).await.expect_err("no token of ours");
+            assert_eq!(refused.code(), Code::Unauthenticated, "{refused}");
+            let forged = crowd
+                .clone()
+                .without("x-tenant-id")
+                .with("x-tenant-id", &quiet.id.to_string());
+            lists(&crowd).await.expect_err("a crowd");
+            // To put it on record takes a connection.
+            let mut attempt = pin!(lists(&forged));
+            assert!(timeout(SHORTLY, &mut attempt).await.is_err());
+            let (attempt, served, ()) = tokio::join!(attempt, lists(&neighbor), async {
+                first.release().await;
+                second.release().await;
+            });
+            let attempt = attempt.expect_err("another's name");
+            assert_eq!(attempt.code(), Code::PermissionDenied, "{attempt}");
+            served.expect("who is alone finds a place");
+        };
+        tokio::join!(waiting, checks).0
     };
-    let (written, waited, ()) = tokio::join!(writing, waiting, checks);
+    let (written, waited) = tokio::join!(writing, checks);
     written.expect("they have their connections");
     let shed: Vec<Status> = waited.into_iter().filter_map(Result::err).collect();
-    // In the place of one of theirs the quiet tenant waited, and those who looked whether there is a crowd.
+    // In the place of one of theirs the quiet tenant waited.
     assert!(shed.len() < WAITING / 2, "{}", shed.len());
     assert!(shed.iter().all(is_told_to_come_back), "{shed:?}");
-    for caller in &callers {
-        eventually("the crowd is gone", async || lists(caller).await.ok()).await;
-    }
+    eventually("the crowd is gone", async || lists(&crowd).await.ok()).await;
     replica.stop().await;
 }

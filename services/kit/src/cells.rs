@@ -165,6 +165,11 @@ impl Cells {
         }
     }
 
+    /// Whether the rows of the tenant are in the shared cell, as far as is known.
+    pub(crate) fn is_shared_for(&self, tenant: TenantId) -> bool {
+        self.find(tenant).is_ok_and(|cell| cell.name.is_shared())
+    }
+
     fn find(&self, tenant: TenantId) -> Result<Arc<Cell>, Error> {
         let Some(dedicated) = &self.dedicated else {
             return Ok(Arc::clone(&self.shared));

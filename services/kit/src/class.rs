@@ -15,8 +15,8 @@ pub(crate) enum Class {
 
 /// What a method is called that reads much, or for long.
 const REPORTS: [&str; 2] = ["Export", "Summarize"];
-/// What a method is called that reads little.
-const READS: [&str; 4] = ["Get", "List", "Lookup", "Watch"];
+/// What a method is called that reads little. A lookup is part of a write in the service that calls it.
+const READS: [&str; 3] = ["Get", "List", "Watch"];
 
 impl Class {
     /// Of a method by its full name: `catalyst.projects.v1.ProjectService/GetProject`.
@@ -63,6 +63,7 @@ mod tests {
             "Deactivate",
             "Delete",
             "Import",
+            "Lookup",
             "Place",
             "Resume",
             "Suspend",

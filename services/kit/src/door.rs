@@ -1,9 +1,10 @@
-//! The door of a process: while calls crowd before a database, one that would find no place is told so as it arrives,
-//! before anything is done for it. What is refused costs what is done: of five times too many calls four are refused.
+//! The door of a process: while calls crowd before the shared database, one that would find no place is told so as it
+//! arrives, before anything is done for it. What is refused costs what is done: of five times too many calls four are
+//! refused.
 //!
-//! Invariant: it lets nobody in, and refuses only in the name of a tenant that was verified before. Whoever it does not
-//! know, and whoever names another tenant than the token, passes to the gate, so that the attempt is seen. What is shed is
-//! not judged further: neither its role nor what it asks for.
+//! Invariant: it lets nobody in, and refuses only in the name of an active tenant that was verified before. Whoever it does
+//! not know, who names another tenant than the token, and whom the method's permission does not allow passes to the gate,
+//! so that the attempt is seen. What is shed is not judged further: nobody learns whether what it asks for is there.
 
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
@@ -18,8 +19,9 @@ use crate::cells::Cells;
 use crate::class::Class;
 use crate::directory::Directory;
 use crate::error::ServiceError as _;
-use crate::gate::{bearer, claimed_tenant};
+use crate::gate::{bearer, claimed_tenant, is_let_in};
 use crate::ids::TenantId;
+use crate::permission::Rpc;
 use crate::telemetry::{self, METRICS, shed_labels};
 use crate::token::Verifier;
 use crate::turns::Asker;
@@ -34,6 +36,7 @@ pub(crate) struct Door {
     pub(crate) verifier: Arc<Verifier>,
     pub(crate) directory: Directory,
     pub(crate) cells: Cells,
+    pub(crate) table: &'static [Rpc],
 }
 
 /// The doors of a process, by the full names of their gRPC services.
@@ -42,20 +45,22 @@ pub(crate) struct Doors(HashMap<&'static str, Door>);
 
 impl Door {
     /// In whose name the call finds no place.
-    fn refuses(&self, class: Class, headers: &HeaderMap) -> Option<TenantId> {
+    fn refuses(&self, method: &str, class: Class, headers: &HeaderMap) -> Option<TenantId> {
         let crowd = &self.cells.shared().pool;
         if !crowd.is_crowded() {
             return None;
         }
-        let tenant = self.verifier.remembers(bearer(headers).ok()?)?;
-        let is_its_own = claimed_tenant(headers) == Ok(tenant);
-        // The platform's operators are not many, and come to help.
-        if !is_its_own || tenant == TenantId::PLATFORM || !self.directory.is_active(tenant) {
+        let principal = self.verifier.remembers(bearer(headers).ok()?)?;
+        let tenant = principal.tenant();
+        let rpc = self.table.iter().find(|rpc| rpc.method == method)?;
+        let is_sound = claimed_tenant(headers) == Ok(tenant)
+            && is_let_in(&principal, rpc)
+            && self.directory.is_active(tenant);
+        if !is_sound || !self.cells.is_shared_for(tenant) {
             return None;
         }
-        let is_there = self.directory.placement(tenant)?.cell.is_shared();
         let asker = Asker::of_call(tenant, self.directory.plan(tenant), class);
-        (is_there && !crowd.has_place(asker)).then_some(tenant)
+        (!crowd.has_place(asker)).then_some(tenant)
     }
 }
 
@@ -70,7 +75,7 @@ impl Doors {
         let (service, _) = method.rsplit_once('/')?;
         let began = Instant::now();
         let class = Class::of(method);
-        let tenant = self.0.get(service)?.refuses(class, headers)?;
+        let tenant = self.0.get(service)?.refuses(method, class, headers)?;
         METRICS.shed.add(1, &shed_labels("database", class.name()));
         METRICS.rpc_duration.record(
             began.elapsed().as_secs_f64(),

@@ -178,29 +178,18 @@ impl Gate {
         actor: &Actor,
         rpc: &Rpc,
     ) -> Result<Arc<[Role]>, Status> {
-        let platform = principal.tenant() == TenantId::PLATFORM;
+        if is_let_in(principal, rpc) {
+            return Ok(match principal {
+                Principal::User { roles, .. } => Arc::clone(roles),
+                Principal::Service { .. } => [].into(),
+            });
+        }
         let misuse = match (principal, rpc.permission.allows) {
-            (Principal::User { roles, .. }, Allows::Roles(allowed)) => {
-                if !platform && roles.iter().any(|role| allowed.contains(role)) {
-                    return Ok(Arc::clone(roles));
-                }
-                None
-            }
-            (Principal::User { roles, .. }, Allows::Operator) => {
-                if platform && roles.contains(&Role::PlatformOperator) {
-                    return Ok(Arc::clone(roles));
-                }
-                None
-            }
-            (Principal::Service { service, .. }, Allows::Services(allowed)) => {
-                if allowed.contains(&&**service) {
-                    return Ok([].into());
-                }
-                Some((
-                    ServiceIdentityProblem::ServiceNotAllowed,
-                    service.to_string(),
-                ))
-            }
+            (Principal::User { .. }, Allows::Roles(_) | Allows::Operator) => None,
+            (Principal::Service { service, .. }, Allows::Services(_)) => Some((
+                ServiceIdentityProblem::ServiceNotAllowed,
+                service.to_string(),
+            )),
             (Principal::User { .. }, Allows::Services(_)) => {
                 Some((ServiceIdentityProblem::UserOnInternalMethod, String::new()))
             }
@@ -272,6 +261,24 @@ impl Gate {
             .record(tenant, actor.clone(), event)
             .await
             .map_err(|error| error.verdict().into_status())
+    }
+}
+
+/// Whether the permission of the method allows the principal.
+pub(crate) fn is_let_in(principal: &Principal, rpc: &Rpc) -> bool {
+    let platform = principal.tenant() == TenantId::PLATFORM;
+    match (principal, rpc.permission.allows) {
+        (Principal::User { roles, .. }, Allows::Roles(allowed)) => {
+            !platform && roles.iter().any(|role| allowed.contains(role))
+        }
+        (Principal::User { roles, .. }, Allows::Operator) => {
+            platform && roles.contains(&Role::PlatformOperator)
+        }
+        (Principal::Service { service, .. }, Allows::Services(allowed)) => {
+            allowed.contains(&&**service)
+        }
+        (Principal::User { .. }, Allows::Services(_))
+        | (Principal::Service { .. }, Allows::Roles(_) | Allows::Operator) => false,
     }
 }
 

@@ -338,6 +338,7 @@ impl Host {
             verifier: Arc::clone(&verifier),
             directory: directory.clone(),
             cells: cells.clone(),
+            table: definition.permissions,
         };
         let db = Db::within(cells, database, definition.schema, self.background.clone())
             .telling(caches.clone());

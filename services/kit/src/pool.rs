@@ -147,12 +147,12 @@ impl Pool {
         self.shared.idle().clear();
     }
 
-    /// Whether somebody has found no place among those who wait for its connections, a moment ago.
+    /// Whether few may wait for its connections now.
     pub(crate) fn is_crowded(&self) -> bool {
         self.shared.turns.are_crowded()
     }
 
-    /// Whether the asker might wait for a connection.
+    /// Whether the asker would find a place to wait for a connection. Where there is none, it counts as told.
     pub(crate) fn has_place(&self, asker: Asker) -> bool {
         self.shared.turns.have_place(asker)
     }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
 use http_body_util::BodyExt;
 use proto::common::v1::{ErrorReason, ProtocolAbuse};
@@ -38,6 +39,10 @@ use crate::usage::{Outcome, USAGE};
 pub const MAX_DEADLINE: Duration = Duration::from_secs(10);
 /// The answer leaves this much before the deadline, so that it is ours and not the transport's.
 const DEADLINE_MARGIN: Duration = Duration::from_millis(5);
+
+/// What is read at most of a call that is refused as it arrives, in bytes, and for how long.
+const DISCARDED: usize = 64 * 1024;
+const DISCARD: Duration = Duration::from_secs(1);
 
 /// Who called what; set by the layer for the gate.
 #[derive(Clone, Debug)]
@@ -74,17 +79,27 @@ impl CallLayer {
         }
     }
 
-    /// The answer to what is no call of a method that is served, and to a call that is not let in now.
+    /// The answer to what is no call of a method that is served.
     fn refuse(&self, request: &Request<Body>, peer: Option<IpAddr>) -> Option<Response<Body>> {
         if let Some(refused) = protocol::not_grpc(request) {
             self.reports.abuse(peer, ProtocolAbuse::RequestNotGrpc);
             return Some(refused);
         }
         let method = protocol::method_of(request);
-        let Some(method) = method.filter(|method| self.methods.is_served(method)) else {
+        if !method.is_some_and(|method| self.methods.is_served(method)) {
             self.reports.unknown_method(peer);
             return Some(protocol::unknown_method());
-        };
+        }
+        None
+    }
+
+    /// The answer to a call that finds no place before the database. A stream of requests is let pass: it may have begun to
+    /// send much, and its handler answers before it reads.
+    fn turn_away(&self, request: &Request<Body>) -> Option<Response<Body>> {
+        let method = protocol::method_of(request)?;
+        if self.methods.is_client_streaming(method) {
+            return None;
+        }
         self.doors.refuse(method, request.headers())
     }
 }
@@ -127,6 +142,12 @@ where
         let reports = self.layer.reports.clone();
         if let Some(refused) = self.layer.refuse(&request, peer) {
             return Box::pin(async move { Ok(refused) });
+        }
+        if let Some(busy) = self.layer.turn_away(&request) {
+            return Box::pin(async move {
+                discard(request.into_body()).await;
+                Ok(busy)
+            });
         }
         let method: Arc<str> = protocol::method_of(&request).unwrap_or_default().into();
         let request_id = Clock::system().new_uuid();
@@ -221,6 +242,21 @@ where
             Ok(response)
         })
     }
+}
+
+/// Reads what a call sends that is answered already, within bounds. A stream that ends before it has arrived is reset, and
+/// its peer's frames that come later are taken for a flood when there are hundreds.
+async fn discard(mut body: Body) {
+    let reading = async {
+        let mut bytes = 0;
+        while bytes < DISCARDED
+            && let Some(Ok(frame)) = body.frame().await
+        {
+            bytes += frame.data_ref().map_or(0, Bytes::len);
+        }
+    };
+    // Who sends more, or later, is reset.
+    let _ = tokio::time::timeout(DISCARD, reading).await;
 }
 
 /// A stream's answer, with a reason on the status at its end as well.

@@ -185,14 +185,14 @@ impl Verifier {
         Ok(principal)
     }
 
-    /// The tenant of a token that was found good before and still is. Nothing is verified for it.
-    pub(crate) fn remembers(&self, token: &str) -> Option<TenantId> {
+    /// The principal of a token that was found good before and still is. Nothing is verified for it.
+    pub(crate) fn remembers(&self, token: &str) -> Option<Principal> {
         if token.len() > MAX_TOKEN_BYTES {
             return None;
         }
         let known = self.verified.get(&hash(token))?;
         let is_good = known.generation == self.generation() && known.exp + LEEWAY > self.now();
-        is_good.then(|| known.principal.tenant())
+        is_good.then_some(known.principal)
     }
 
     /// Of both key sets.

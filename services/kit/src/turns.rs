@@ -5,14 +5,15 @@
 //! by a stride that is the smaller the greater its weight, and the tenant that is furthest back comes next.
 //!
 //! In a crowd a place to wait in is taken from the tenant that has most of them by its weight (longest queue drop: Suter
-//! et al., 1998), so that one who has none finds one.
+//! et al., 1998), and one who has none finds one wherever another has two.
 //!
 //! Invariant: nothing is remembered of a tenant that neither holds nor waits.
 
 mod asker;
 mod crowd;
+mod line;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -22,6 +23,7 @@ use crate::class::Class;
 use crate::ids::TenantId;
 pub(crate) use asker::Asker;
 use crowd::{Crowd, Room};
+use line::{Line, Waits, length};
 
 /// What one tenant holds at most of a pool.
 #[derive(Clone, Copy, Debug)]
@@ -52,23 +54,6 @@ struct State {
     crowd: Crowd,
 }
 
-/// One tenant's.
-#[derive(Debug, Default)]
-struct Line {
-    held: u32,
-    /// Where its next turn stands in the order.
-    place: u64,
-    waiting: VecDeque<Waits>,
-}
-
-/// Somebody in a line.
-#[derive(Debug)]
-struct Waits {
-    asker: Asker,
-    since: Instant,
-    turn: oneshot::Sender<Turn>,
-}
-
 /// There are so many who wait that one more is not to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Crowded;
@@ -97,14 +82,14 @@ impl Turns {
         self.state().free
     }
 
-    /// Whether somebody has found no place in a crowd, a moment ago.
+    /// Whether few may wait now.
     pub(crate) fn are_crowded(&self) -> bool {
-        self.state().crowd.is_there()
+        self.state().crowd.is_there(Instant::now())
     }
 
-    /// Whether the asker would be let into the crowd, if there is one.
+    /// Whether the asker would find a place to wait in. Where there is none, it counts as told.
     pub(crate) fn have_place(&self, asker: Asker) -> bool {
-        self.state().place_for(asker, self).is_ok()
+        self.state().place_for(asker, self, Instant::now()).is_ok()
     }
 
     /// Resolves when it is the asker's turn, or when there is no place for it in the crowd, which the service itself always
@@ -156,62 +141,67 @@ impl State {
 
     /// Waits at the end of the asker's line, if it may.
     fn join(&mut self, asker: Asker, turns: &Turns) -> Result<oneshot::Receiver<Turn>, Crowded> {
-        if let Some((other, class)) = self.place_for(asker, turns)? {
-            let line = self.lines.get_mut(&Some(other));
+        let since = Instant::now();
+        if let Some((other, class)) = self.place_for(asker, turns, since)? {
+            let line = self.lines.get_mut(&other);
             if let Some(last) = line.and_then(|line| line.take_last(class)) {
                 self.crowd.goes(last.asker.class);
+                self.crowd.tells();
             }
-            self.forget(Some(other));
+            self.forget(other);
         }
-        let (sender, turn) = oneshot::channel();
+        let (turn, receiver) = oneshot::channel();
         let place = self.place;
         let line = self.lines.entry(asker.tenant).or_insert_with(|| Line {
             place,
             ..Line::default()
         });
-        line.waiting.push_back(Waits {
-            asker,
-            since: Instant::now(),
-            turn: sender,
-        });
+        line.waiting.push_back(Waits { asker, since, turn });
         self.crowd.comes(asker.class);
-        Ok(turn)
+        Ok(receiver)
     }
 
-    /// Whether one more may wait; if need be, in the place of the last of a tenant whose work is of a class, or shed sooner.
+    /// Whether one more may wait; if need be, in the place of one of a line whose work is of a class, or shed sooner.
     fn place_for(
         &mut self,
         asker: Asker,
         turns: &Turns,
-    ) -> Result<Option<(TenantId, Class)>, Crowded> {
-        if asker.tenant.is_none() || self.free > 0 {
-            return Ok(None);
-        }
+        now: Instant,
+    ) -> Result<Option<(Option<TenantId>, Class)>, Crowded> {
         let places = turns.size as usize;
-        if self.crowd.room(asker.class, places) == Room::Free {
+        if self.free > 0
+            || !asker.is_bounded()
+            || self.crowd.room(asker.class, places) == Room::Free
+        {
             return Ok(None);
         }
         self.forget_gone();
-        let own = self.lines.get(&asker.tenant);
-        let first = own.and_then(|line| line.waiting.front());
-        let is_late = first.is_some_and(|first| first.since.elapsed() > turns.patience);
-        if !is_late && !self.crowd.is_there() {
-            return Ok(None);
+        if !self.crowd.is_there(now) {
+            // One that waits for its own part says nothing of the others.
+            let late = self.lines.values().filter_map(|line| {
+                let first = line.waiting.front()?;
+                (line.held < turns.holds(first.asker)).then_some(first.since)
+            });
+            if late.min().is_none_or(|since| now - since <= turns.patience) {
+                return Ok(None);
+            }
+            self.crowd.begins(now);
         }
         let Room::Full(class) = self.crowd.room(asker.class, places) else {
             return Ok(None);
         };
+        let own = self.lines.get(&asker.tenant);
         let own = own.map_or(0, |line| line.waiting.len());
-        self.crowd.is_full();
         let lines = self.lines.iter();
-        let lines = lines.filter(|(_, line)| line.last(class).is_some());
-        let lines = lines.filter_map(|(tenant, line)| Some((line.length(), (*tenant)?)));
-        match lines.max() {
-            Some((longest, tenant)) if longest > length(own + 1, asker) => {
-                Ok(Some((tenant, class)))
-            }
-            _ => Err(Crowded),
-        }
+        // Nobody loses the only place it has.
+        let others = lines.filter(|(_, line)| line.waiting.len() > 1 && line.last(class).is_some());
+        let most = others.max_by_key(|(_, line)| line.length());
+        let most = most.filter(|(_, line)| own == 0 || line.length() > length(own + 1, asker));
+        let Some((tenant, _)) = most else {
+            self.crowd.tells();
+            return Err(Crowded);
+        };
+        Ok(Some((*tenant, class)))
     }
 
     /// Lets those go who do not wait any more.
@@ -241,7 +231,7 @@ impl State {
                 let first = line.waiting.front();
                 first.is_some_and(|first| tenant.is_none() || line.held < holds(first.asker))
             });
-            let next = candidates.min_by_key(|(tenant, line)| (line.place, **tenant));
+            let next = candidates.min_by_key(|(_, line)| (line.place, line.first()));
             let tenant = *next?.0;
             let line = self.lines.get_mut(&tenant)?;
             let Some(Waits { asker, turn, .. }) = line.waiting.pop_front() else {
@@ -256,6 +246,7 @@ impl State {
             line.place = self.place + asker.stride();
             line.held += 1;
             self.free -= 1;
+            self.crowd.deals();
             return Some((tenant, turn));
         }
     }
@@ -274,28 +265,6 @@ impl State {
             self.lines.remove(&tenant);
         }
     }
-}
-
-impl Line {
-    /// How many wait in it, by its weight.
-    fn length(&self) -> u64 {
-        let first = self.waiting.front();
-        first.map_or(0, |first| length(self.waiting.len(), first.asker))
-    }
-
-    /// Where the last stands whose work is of the class, or shed sooner.
-    fn last(&self, class: Class) -> Option<usize> {
-        self.waiting.iter().rposition(|it| it.asker.class >= class)
-    }
-
-    fn take_last(&mut self, class: Class) -> Option<Waits> {
-        self.waiting.remove(self.last(class)?)
-    }
-}
-
-/// How long a line of so many is, by its weight.
-fn length(waiting: usize, asker: Asker) -> u64 {
-    (waiting as u64).saturating_mul(asker.stride())
 }
 
 impl Turn {
@@ -336,11 +305,8 @@ mod tests {
     }
 
     /// Waits, or finds no place.
-    fn ask_of(
-        turns: &Turns,
-        tenant: u128,
-    ) -> Result<BoxFuture<'_, Result<Turn, Crowded>>, Crowded> {
-        let mut waits = turns.next(asker(tenant, 4)).boxed();
+    fn ask(turns: &Turns, asker: Asker) -> Result<BoxFuture<'_, Result<Turn, Crowded>>, Crowded> {
+        let mut waits = turns.next(asker).boxed();
         match (&mut waits).now_or_never() {
             None => Ok(waits),
             Some(Ok(_)) => panic!("there is no turn"),
@@ -443,31 +409,50 @@ mod tests {
     fn one_of_a_crowd_is_told_at_once_and_a_tenant_without_a_place_in_it_finds_one() {
         let turns = turns_of(2, Part::Whole);
         let held = [(); 2].map(|()| has_turn(&turns, Asker::SERVICE).unwrap());
-        let ask = |tenant| ask_of(&turns, tenant);
-        let mut waiting: Vec<_> = (0..20).map(|_| ask(1).unwrap()).collect();
+        let mut waiting: Vec<_> = (0..10)
+            .map(|_| ask(&turns, asker(1, 16)).unwrap())
+            .collect();
         let turns = Turns {
             patience: Duration::ZERO,
             ..turns.clone()
         };
-        let ask = |tenant| ask_of(&turns, tenant);
-        assert_eq!(ask(1).err(), Some(Crowded));
-        let other = ask(2).unwrap();
+        assert_eq!(ask(&turns, asker(1, 16)).err(), Some(Crowded));
+        // However much less its plan has.
+        let other = ask(&turns, asker(2, 1)).unwrap();
         let last = waiting.pop().unwrap();
         assert_eq!(last.now_or_never().unwrap().err(), Some(Crowded));
-        // It is still one when few wait.
+        // It is still one when few wait, and nobody loses its only place.
         waiting.truncate(1);
-        assert_eq!(ask(2).err(), Some(Crowded));
-        assert_eq!(ask(3).err(), Some(Crowded));
+        assert_eq!(ask(&turns, asker(2, 16)).err(), Some(Crowded));
+        assert_eq!(ask(&turns, asker(3, 16)).err(), Some(Crowded));
+        let operator = Asker {
+            tenant: Some(TenantId::PLATFORM),
+            ..asker(1, 1)
+        };
+        let operator = ask(&turns, operator).unwrap();
         drop(held);
-        for waits in waiting.into_iter().chain([other]) {
+        for waits in waiting.into_iter().chain([other, operator]) {
             assert!(waits.now_or_never().unwrap().is_ok());
         }
-        turns.state().crowd.calm();
-        let held = [(); 2].map(|()| has_turn(&turns, asker(1, 4)).unwrap());
-        let waiting = [2, 3, 4].map(|tenant| ask(tenant).unwrap());
-        drop((held, waiting));
         assert_eq!(turns.free(), 2);
         assert!(turns.state().lines.is_empty());
+    }
+
+    #[test]
+    fn who_waits_for_its_own_part_makes_no_crowd() {
+        let turns = Turns {
+            patience: Duration::ZERO,
+            ..turns_of(5, Part::OfItsPlan)
+        };
+        let held = [1, 1, 2, 2].map(|it| has_turn(&turns, asker(it, 4)).unwrap());
+        let waiting: Vec<_> = (0..20).map(|_| ask(&turns, asker(1, 4)).unwrap()).collect();
+        let last = has_turn(&turns, asker(3, 4)).unwrap();
+        let more = ask(&turns, asker(1, 4)).unwrap();
+        let other = ask(&turns, asker(4, 4)).unwrap();
+        // This one waits for anybody's.
+        assert_eq!(ask(&turns, asker(1, 4)).err(), Some(Crowded));
+        drop((held, waiting, last, more, other));
+        assert_eq!(turns.free(), 5);
     }
 
     proptest! {

@@ -129,8 +129,8 @@ pub(crate) fn channel(
     }
 }
 
-/// What the answer of another service means for the caller of this one: absence is absence, all else is a fault of
-/// ours or a dependency that does not answer.
+/// What the answer of another service means for the caller of this one: absence is absence, too much to do is that here
+/// as well, all else is a fault of ours or a dependency that does not answer.
 pub fn found<T>(
     what: &'static str,
     answer: Result<tonic::Response<T>, Status>,
@@ -138,13 +138,13 @@ pub fn found<T>(
     match answer {
         Ok(response) => Ok(Some(response.into_inner())),
         Err(status) if status.code() == tonic::Code::NotFound => Ok(None),
+        Err(status) if status.code() == tonic::Code::ResourceExhausted => Err(Error::Busy),
         Err(status)
             if matches!(
                 status.code(),
                 tonic::Code::Unavailable
                     | tonic::Code::DeadlineExceeded
                     | tonic::Code::Cancelled
-                    | tonic::Code::ResourceExhausted
                     | tonic::Code::Unknown
             ) =>
         {

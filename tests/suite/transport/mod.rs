@@ -2,6 +2,7 @@
 //! notices.
 
 mod connections;
+mod crowd;
 mod floods;
 mod frames;
 mod messages;

@@ -55,6 +55,11 @@ impl Watch {
                 operations::watch_records(&self.ctx, &self.kit.db, &self.filter, sequence).await;
             let piece = match self.kit.answer(&self.ctx, piece).await {
                 Ok(piece) => piece,
+                // As below: it is there to be read later.
+                Err(status) if status.code() == Code::ResourceExhausted => {
+                    tokio::time::sleep(LOOK).await;
+                    continue;
+                }
                 Err(status) => return status,
             };
             for record in piece.records {

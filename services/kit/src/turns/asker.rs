@@ -47,6 +47,13 @@ impl Asker {
         }
     }
 
+    /// Whether it may be told that there is no place to wait in: not the service, nor the operators, who are few and come
+    /// to help.
+    pub(super) fn is_bounded(self) -> bool {
+        self.tenant
+            .is_some_and(|tenant| tenant != TenantId::PLATFORM)
+    }
+
     pub(super) fn stride(self) -> u64 {
         STRIDE / u64::from(self.weight.max(1))
     }

@@ -1,26 +1,32 @@
 //! How many may wait for a turn.
 //!
 //! Whoever waits long behind others helps nobody: the answer comes late, and those who came meanwhile are late too. So
-//! when those who wait have waited for long, few may until all find a place again, and the rest is told at once. Of those
-//! places writes may have all, reads four fifths, and reports three, whatever else there is: none of them is shut out.
-//! (As in controlled delay, Nichols and Jacobson 2012, it is time that tells a crowd from a burst, not a number: a hundred
-//! callers who call again as soon as they are answered are none, nor are those who come while the disk pauses.)
+//! once somebody has waited for long, there are as many places to wait in as turns, and who finds none is told at once. Of
+//! the places writes may have all, reads and reports four fifths, reports three: none of them is shut out.
+//!
+//! It is time that tells a crowd from a burst, not a number (as in controlled delay, Nichols and Jacobson 2012). And it is a
+//! crowd for as long as many are told: when a burst has passed, or a pause of the disk, all may wait again.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use crate::class::Class;
 
-/// How long it is a crowd after the last who found no place.
-const CALM: Duration = Duration::from_millis(100);
+/// How long it is a crowd before it is seen whether it still is one.
+const WINDOW: Duration = Duration::from_millis(100);
+/// It still is one when at least one is told to come back for so many that had a turn.
+const FEW: u32 = 4;
 
 /// Those who wait.
 #[derive(Debug, Default)]
 pub(super) struct Crowd {
     /// By the class of their work, from the last to be shed to the first.
     waiting: BTreeMap<Class, usize>,
-    /// Until when few may wait.
+    /// Until when it is one at least.
     until: Option<Instant>,
+    /// Since that was set.
+    told: u32,
+    dealt: u32,
 }
 
 /// Whether one more may wait.
@@ -32,9 +38,23 @@ pub(super) enum Room {
 }
 
 impl Crowd {
-    /// Whether somebody has found no place, a moment ago.
-    pub(super) fn is_there(&self) -> bool {
-        self.until.is_some_and(|end| Instant::now() < end)
+    /// Whether few may wait now.
+    pub(super) fn is_there(&mut self, now: Instant) -> bool {
+        let Some(until) = self.until else {
+            return false;
+        };
+        if now >= until {
+            let is_still = now < until + WINDOW && self.told.saturating_mul(FEW) > self.dealt;
+            self.until = is_still.then(|| now + WINDOW);
+            (self.told, self.dealt) = (0, 0);
+        }
+        self.until.is_some()
+    }
+
+    /// It is one from now on.
+    pub(super) fn begins(&mut self, now: Instant) {
+        self.until = Some(now + WINDOW);
+        (self.told, self.dealt) = (0, 0);
     }
 
     pub(super) fn comes(&mut self, class: Class) {
@@ -45,35 +65,31 @@ impl Crowd {
         *self.waiting.entry(class).or_default() -= 1;
     }
 
-    /// Whether one more may wait, when it is a crowd, with as many places as there are turns.
+    /// One who waited has a turn.
+    pub(super) fn deals(&mut self) {
+        self.dealt = self.dealt.saturating_add(1);
+    }
+
+    /// One is told to come back.
+    pub(super) fn tells(&mut self) {
+        self.told = self.told.saturating_add(1);
+    }
+
+    /// Whether one more may wait, when it is a crowd, with as many places as there are turns. The service's own work takes
+    /// none.
     pub(super) fn room(&self, class: Class, places: usize) -> Room {
-        let those_from = |class: Class| -> usize {
-            let waiting = self.waiting.range(class..);
-            waiting.map(|(_, waiting)| waiting).sum()
+        let full = |of: Class, fifths: usize| {
+            let waiting = self.waiting.range(of..).map(|(_, waiting)| waiting);
+            let those_from: usize = waiting.sum();
+            let places = (places.saturating_mul(fifths) / 5).max(1);
+            (of <= class && those_from >= places).then_some(Room::Full(of))
         };
-        let fifths = match class {
-            Class::Health | Class::Write => 5,
-            Class::Read => 4,
-            Class::Report => 3,
-        };
-        let of_its_class = (places.saturating_mul(fifths) / 5).max(1);
-        if those_from(Class::Health) >= places {
-            Room::Full(Class::Health)
-        } else if those_from(class) >= of_its_class {
-            Room::Full(class)
-        } else {
-            Room::Free
-        }
-    }
-
-    /// Somebody finds no place.
-    pub(super) fn is_full(&mut self) {
-        self.until = Some(Instant::now() + CALM);
-    }
-
-    #[cfg(test)]
-    pub(super) fn calm(&mut self) {
-        self.until = None;
+        let rooms = [
+            full(Class::Write, 5),
+            full(Class::Read, 4),
+            full(Class::Report, 3),
+        ];
+        rooms.into_iter().flatten().next().unwrap_or(Room::Free)
     }
 }
 
@@ -81,27 +97,42 @@ impl Crowd {
 mod tests {
     use super::*;
 
+    /// How many of a class find a place.
+    fn fill(crowd: &mut Crowd, class: Class) -> usize {
+        let mut found = 0;
+        while crowd.room(class, 5) == Room::Free {
+            crowd.comes(class);
+            found += 1;
+        }
+        found
+    }
+
     #[test]
     fn reports_find_no_place_before_reads_and_reads_before_writes() {
-        let mut crowd = Crowd::default();
-        let fill = |crowd: &mut Crowd, class| {
-            let mut found = 0;
-            while crowd.room(class, 5) == Room::Free {
-                crowd.comes(class);
-                found += 1;
+        use Class::{Health, Read, Report, Write};
+        for (order, found) in [
+            ([Report, Read, Write], [3, 1, 1]),
+            ([Read, Report, Write], [4, 0, 1]),
+            ([Write, Read, Report], [5, 0, 0]),
+        ] {
+            let mut crowd = Crowd::default();
+            for _ in 0..9 {
+                crowd.comes(Health);
             }
-            found
-        };
-        let found = [Class::Report, Class::Read, Class::Write].map(|it| fill(&mut crowd, it));
-        assert_eq!(found, [3, 1, 1]);
-        assert_eq!(crowd.room(Class::Write, 5), Room::Full(Class::Health));
+            assert_eq!(order.map(|it| fill(&mut crowd, it)), found, "{order:?}");
+        }
+    }
+
+    #[test]
+    fn writes_do_not_keep_reads_out_for_good() {
+        let mut crowd = Crowd::default();
+        fill(&mut crowd, Class::Read);
+        fill(&mut crowd, Class::Write);
+        assert_eq!(crowd.room(Class::Read, 5), Room::Full(Class::Write));
         crowd.goes(Class::Write);
         assert_eq!(crowd.room(Class::Read, 5), Room::Full(Class::Read));
-        // Writes do not keep reads out for good.
         crowd.goes(Class::Read);
-        assert_eq!(crowd.room(Class::Read, 5), Room::Free);
-        assert_eq!(crowd.room(Class::Report, 5), Room::Full(Class::Report));
-        assert_eq!(fill(&mut crowd, Class::Write), 2);
+        assert_eq!(fill(&mut crowd, Class::Read), 1);
     }
 
     #[test]
@@ -110,5 +141,28 @@ mod tests {
         for class in [Class::Report, Class::Read, Class::Write] {
             assert_eq!(crowd.room(class, 1), Room::Free);
         }
+    }
+
+    #[test]
+    fn it_lasts_while_many_are_told_and_ends_when_few_are() {
+        let mut now = Instant::now();
+        let mut crowd = Crowd::default();
+        assert!(!crowd.is_there(now));
+        crowd.begins(now);
+        for _ in 0..10 {
+            assert!(crowd.is_there(now));
+            (0..4).for_each(|_| crowd.deals());
+            (0..2).for_each(|_| crowd.tells());
+            now += WINDOW;
+        }
+        assert!(crowd.is_there(now));
+        (0..40).for_each(|_| crowd.deals());
+        (0..10).for_each(|_| crowd.tells());
+        now += WINDOW;
+        assert!(!crowd.is_there(now));
+        // What was told long ago is no news.
+        crowd.begins(now);
+        crowd.tells();
+        assert!(!crowd.is_there(now + 2 * WINDOW));
     }
 }
