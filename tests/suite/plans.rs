@@ -116,6 +116,23 @@ fn no_statement_reads_much_more_for_a_row_of_one_firm_than_of_the_others() {
 }
 
 #[test]
+fn what_a_new_session_reads_of_the_catalogs_is_no_cliff_unless_it_is_all_there_is() {
+    let ran = |firm, buffers, is_first| Execution {
+        sql: "insert into audit.record".to_owned(),
+        firm,
+        buffers,
+        is_first,
+        rows: 1.0,
+        ..Execution::default()
+    };
+    let others = [1, 2, 3].map(|firm| ran(Some(firm), 16.0, false));
+    let judged = |more: &[Execution]| judge(others.iter().chain(more)).remove(0).is_a_cliff();
+    assert!(!judged(&[ran(None, 162.0, true), ran(None, 16.0, false)]));
+    assert!(judged(&[ran(None, 162.0, false), ran(None, 16.0, false)]));
+    assert!(judged(&[ran(Some(4), 162.0, true)]));
+}
+
+#[test]
 fn every_statement_of_the_services_is_measured() {
     let ran: BTreeSet<&str> = measured().map(|it| it.sql.as_str()).collect();
     let pieces = pieces(tree());

@@ -115,7 +115,10 @@ fn of_one(all: &[&Execution]) -> Option<Judgement> {
             .partial_cmp(&key(b))
             .unwrap_or(std::cmp::Ordering::Equal)
     };
-    let worst = all.iter().max_by(by_cost)?;
+    // A session that was opened meanwhile reads a hundred pages of the catalogs for a row that goes into eight indexes.
+    let is_known = |firm: Option<u16>| all.iter().any(|it| it.firm == firm && !it.is_first);
+    let judged = all.iter().filter(|it| !it.is_first || !is_known(it.firm));
+    let worst = judged.max_by(by_cost)?;
     Some(Judgement {
         sql: worst.sql.clone(),
         worst: (*worst).clone(),

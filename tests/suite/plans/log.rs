@@ -2,7 +2,7 @@
 //!
 //! Invariant: an execution is of the firm whose id is among the parameters of the call that led to it, or of none.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
@@ -17,6 +17,8 @@ pub(super) struct Execution {
     pub(super) sql: String,
     /// It ran after the mark.
     pub(super) is_measured: bool,
+    /// Its session had not run it before: then it reads of the catalogs what its tables and indexes are.
+    pub(super) is_first: bool,
     /// The number of the firm.
     pub(super) firm: Option<u16>,
     /// Pages found in memory or read.
@@ -43,6 +45,7 @@ pub(super) fn executions(log: &str, mark: &str, firms: &BTreeMap<String, u16>) -
     let mut found = Vec::new();
     let mut called: BTreeMap<u64, Option<u16>> = BTreeMap::new();
     let mut is_measured = false;
+    let mut ran = BTreeSet::new();
     for line in log.lines() {
         is_measured |= line.contains(mark);
         let entry: Value = serde_json::from_str(line).expect("the log is JSON");
@@ -53,9 +56,11 @@ pub(super) fn executions(log: &str, mark: &str, firms: &BTreeMap<String, u16>) -
             let plan: Value = serde_json::from_str(plan).expect("a plan is JSON");
             let firm = called.get(&session).copied().flatten();
             if !is_of_catalogs(&plan["Plan"]) {
+                let execution = execution(text("user"), firm, &plan);
                 found.push(Execution {
                     is_measured,
-                    ..execution(text("user"), firm, &plan)
+                    is_first: ran.insert((session, execution.sql.clone())),
+                    ..execution
                 });
             }
         } else if message.starts_with("execute ") {
@@ -101,6 +106,7 @@ fn execution(role: &str, firm: Option<u16>, logged: &Value) -> Execution {
         role: role.to_owned(),
         sql: spaced(logged["Query Text"].as_str().unwrap_or_default()),
         is_measured: false,
+        is_first: false,
         firm,
         buffers: count("Shared Hit Blocks") + count("Shared Read Blocks"),
         rows: rows(plan).max(1.0),
