@@ -144,10 +144,7 @@ fn wait(attempts: i32) -> time::Duration {
 
 /// Up to a quarter longer, different each time, so that what failed together is not tried together.
 fn jittered(wait: time::Duration) -> time::Duration {
-    let mut byte = [0_u8; 1];
-    // Without randomness the wait is exact, which is harmless.
-    let _ = aws_lc_rs::rand::fill(&mut byte);
-    wait + wait * f64::from(byte[0]) / 4.0 / 255.0
+    wait + wait * fastrand::f64() / 4.0
 }
 
 #[cfg(test)]

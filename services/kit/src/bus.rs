@@ -76,9 +76,7 @@ impl Bus {
         let options = options(settings, user).await?;
         let client = options
             .max_reconnects(None)
-            .reconnect_delay_callback(|attempt| {
-                Duration::from_millis((50 * attempt as u64).min(1_000))
-            })
+            .reconnect_delay_callback(pause_before)
             .connect(urls(settings))
             .await
             .map_err(|source| BusError::Connect {
@@ -159,6 +157,14 @@ impl Bus {
             tracing::debug!(error = %error, "the broker connection could not be flushed");
         }
     }
+}
+
+/// How long an attempt to connect waits, of which the first is number one: that one not at all, since a process that starts
+/// is waited for, and the longer the more have failed.
+fn pause_before(attempt: usize) -> Duration {
+    let failed = u32::try_from(attempt.saturating_sub(1)).unwrap_or(u32::MAX);
+    let pause = Duration::from_millis(50).saturating_mul(failed);
+    pause.min(Duration::from_secs(1))
 }
 
 /// How to connect as `user`: its credentials file, and an inbox that only this user may hear.
@@ -323,4 +329,15 @@ fn parse_version(text: &str) -> (u64, u64, u64) {
         numbers.next().unwrap_or(0),
         numbers.next().unwrap_or(0),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_attempt_to_connect_does_not_wait() {
+        let waits = [1, 2, 3, 21, 22, usize::MAX].map(|attempt| pause_before(attempt).as_millis());
+        assert_eq!(waits, [0, 50, 100, 1_000, 1_000, 1_000]);
+    }
 }
