@@ -36,6 +36,8 @@ const OTHERS: usize = 7;
 pub(crate) const REFUSED: &str = "fair: others' calls refused beside the noise";
 pub(crate) const P50: &str = "fair: others' p50 beside the noise, ms";
 pub(crate) const P99: &str = "fair: others' p99 beside the noise, ms";
+const READS: &str = "fair: others' reads beside the noise, p99 ms";
+const WRITES: &str = "fair: others' writes beside the noise, p99 ms";
 pub(crate) const ALONE: &str = "without it";
 pub(crate) const ADMITTED: &str = "fair: the noisy firm, admitted calls/s";
 pub(crate) const ITS_LIMIT: &str = "its limit";
@@ -76,6 +78,10 @@ pub(crate) async fn round(
     for (percent, measure) in [(50, P50), (99, P99)] {
         report.record(measure, OURS, beside.ok.percentile(percent));
         report.record(measure, ALONE, quiet.ok.percentile(percent));
+    }
+    for (measure, writes) in [(READS, false), (WRITES, true)] {
+        report.record(measure, OURS, beside.of_kind(writes, time).percentile(99));
+        report.record(measure, ALONE, quiet.of_kind(writes, time).percentile(99));
     }
     report.record("fair: others, calls/s", OURS, beside.ok.per_second);
     let seconds = time.as_secs_f64();
@@ -122,6 +128,8 @@ pub(crate) async fn lines(
 /// How calls ended, and when after they were due.
 pub(crate) struct Seen {
     pub(crate) ok: Load,
+    /// The number of each of these, and how long it took.
+    took: Vec<(u64, Duration)>,
     /// The numbers of calls that were done while others were made.
     pub(crate) in_time: Vec<u64>,
     limited: Load,
@@ -130,6 +138,17 @@ pub(crate) struct Seen {
     pub(crate) refusals: Vec<Status>,
     /// When the last call was due that was refused.
     pub(crate) last_refusal: Duration,
+}
+
+impl Seen {
+    /// The writes of neighbors, or their reads, that were done within this time.
+    fn of_kind(&self, writes: bool, time: Duration) -> Load {
+        let kind = self
+            .took
+            .iter()
+            .filter(|(number, _)| is_write(*number) == writes);
+        Load::of(kind.map(|(_, took)| *took).collect(), time)
+    }
 }
 
 /// Whether a call was refused for its firm's own limits.
@@ -189,7 +208,7 @@ where
 impl Made {
     /// Waits until all are answered.
     pub(crate) async fn ended(mut self) -> anyhow::Result<Seen> {
-        let (mut ok, mut in_time) = (Vec::new(), Vec::new());
+        let (mut took_by_number, mut in_time) = (Vec::new(), Vec::new());
         let (mut limited, mut refused, mut refusals) = (Vec::new(), Vec::new(), Vec::new());
         let mut last_refusal = Duration::ZERO;
         while let Some(done) = self.running.join_next().await {
@@ -198,7 +217,7 @@ impl Made {
                     if due + took <= self.time {
                         in_time.push(number);
                     }
-                    ok.push(took);
+                    took_by_number.push((number, took));
                 }
                 (_, Err(status), took, due) => {
                     last_refusal = last_refusal.max(due);
@@ -210,8 +229,10 @@ impl Made {
                 }
             }
         }
+        let ok = took_by_number.iter().map(|(_, took)| *took).collect();
         Ok(Seen {
             ok: Load::of(ok, self.time),
+            took: took_by_number,
             in_time,
             limited: Load::of(limited, self.time),
             refused: Load::of(refused, self.time),

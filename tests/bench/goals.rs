@@ -317,8 +317,8 @@ fn verdict(bound: Bound, reached: Option<&Spread>) -> &'static str {
     }
 }
 
-/// All goals for people; without a table when the run measured none.
-pub(crate) fn table(report: &Report) -> Option<Table> {
+/// The goals that the run measured, for people, and how many it did not; none when it measured none.
+pub(crate) fn table(report: &Report) -> Option<(Table, usize)> {
     let mut table = Table::new();
     table.load_style(presets::ASCII_MARKDOWN).set_header([
         "goal",
@@ -328,26 +328,22 @@ pub(crate) fn table(report: &Report) -> Option<Table> {
         "goal",
         "verdict",
     ]);
-    let mut measured = false;
+    let mut left_out = 0;
     for goal in &GOALS {
-        let reached = goal.reached(report);
-        measured |= reached.is_some();
-        let figures = match &reached {
-            Some(spread) => [number(spread.median), spread.range()],
-            None => [String::new(), String::new()],
+        let Some(reached) = goal.reached(report) else {
+            left_out += 1;
+            continue;
         };
-        let [median, range] = figures;
-        let verdict = verdict(goal.bound, reached.as_ref());
         table.add_row([
             goal.id,
             goal.what,
-            &median,
-            &range,
+            &number(reached.median),
+            &reached.range(),
             &goal.bound.to_string(),
-            verdict,
+            verdict(goal.bound, Some(&reached)),
         ]);
     }
-    measured.then_some(table)
+    (left_out < GOALS.len()).then_some((table, left_out))
 }
 
 /// The same for programs.

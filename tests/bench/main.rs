@@ -217,9 +217,8 @@ fn main() -> anyhow::Result<()> {
     let postgres = options.postgres.clone();
     let system = services.block_on(async {
         match options.what {
-            What::Fair | What::Overload => {
-                System::start_apart(postgres, limits, Cores::halved()?, &say).await
-            }
+            What::Fair => System::start_apart(postgres, limits, Cores::shared()?, &say).await,
+            What::Overload => System::start_apart(postgres, limits, Cores::halved()?, &say).await,
             _ => System::start(postgres, limits, cache, telemetry.registry(), &say).await,
         }
     })?;

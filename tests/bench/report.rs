@@ -129,7 +129,10 @@ impl fmt::Display for Report {
         }
         write!(f, "{}\n{table}", self.title)?;
         match goals::table(self) {
-            Some(goals) => write!(f, "\n\n{goals}"),
+            Some((goals, 0)) => write!(f, "\n\n{goals}"),
+            Some((goals, others)) => {
+                write!(f, "\n\n{goals}\n{others} goals are of other measures")
+            }
             None => Ok(()),
         }
     }
