@@ -133,6 +133,35 @@ async fn a_tenant_over_its_rate_is_told_its_quota_and_when_to_call_again_and_no_
 }
 
 #[tokio::test]
+async fn a_large_answer_counts_as_several_calls_of_its_tenant() {
+    let (busy, other) = (Firm::new("Busy").await, Firm::new("Other").await);
+    // Together some 60 KiB, which is one call and seven.
+    let name = "A".repeat(190);
+    for _ in 0..20 {
+        join_all((0..10).map(|_| busy.wins_client(&name))).await;
+    }
+    let replica = Replica::with_rate(NonZeroU32::MIN.saturating_add(7)).await;
+    let (caller, neighbor) = (replica.called_by(&busy), replica.called_by(&other));
+    let mut refused = None;
+    for _ in 0..4 {
+        let request = projects::ListClientsRequest {
+            page_size: 500,
+            ..Default::default()
+        };
+        refused = caller.projects().list_clients(request).await.err();
+        lists(&neighbor).await.expect("a small answer counts once");
+        if refused.is_some() {
+            break;
+        }
+    }
+    let (reason, subject, _, again) = told(&refused.expect("four of them are more than eight"));
+    assert_eq!(reason, "RATE_LIMITED");
+    assert_eq!(subject, format!("tenant:{}", busy.id));
+    assert!(again <= Duration::from_secs(1), "{again:?}");
+    replica.stop().await;
+}
+
+#[tokio::test]
 async fn a_tenant_with_too_many_calls_at_work_is_refused_more_and_no_other_is() {
     let (busy, other) = (Firm::new("Busy").await, Firm::new("Other").await);
     let client = busy.wins_client("Acme").await;

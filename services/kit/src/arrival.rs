@@ -21,7 +21,7 @@ use crate::abuse::Reports;
 use crate::class::Class;
 use crate::error::Verdict;
 use crate::ids::TenantId;
-use crate::limits::Seat;
+use crate::limits::{Bill, Seat};
 use crate::telemetry::{METRICS, shed_labels};
 
 /// The largest request message, in bytes.
@@ -61,6 +61,7 @@ pub(crate) struct Place {
     class: Class,
     held: Arc<Mutex<Held>>,
     tenant: Arc<OnceLock<TenantId>>,
+    bill: Arc<OnceLock<Bill>>,
 }
 
 #[derive(Debug, Default)]
@@ -75,6 +76,7 @@ impl Place {
             class,
             held: Arc::default(),
             tenant: Arc::default(),
+            bill: Arc::default(),
         }
     }
 
@@ -112,7 +114,14 @@ impl Place {
 
     /// Keeps the call among those of its tenant for as long as it has its place.
     pub(crate) fn keep(&self, seat: Seat) {
+        // The gate sees a call once.
+        let _ = self.bill.set(seat.bill());
         self.held().seat = Some(seat);
+    }
+
+    /// Where its answer is charged, which it outlives its place for; none when it was not let in.
+    pub(crate) fn bill(&self) -> Option<&Bill> {
+        self.bill.get()
     }
 
     /// Gives the place to another call.

@@ -29,6 +29,7 @@ use crate::class::Class;
 use crate::ctx::Clock;
 use crate::door::Doors;
 use crate::error::{ServiceError as _, Verdict};
+use crate::limits::{BYTES_OF_A_CALL, Bill};
 use crate::protocol;
 use crate::start::Methods;
 use crate::tasks::Tasks;
@@ -236,6 +237,7 @@ where
                 started.elapsed().as_secs_f64(),
                 &telemetry::rpc_attributes(&method, code),
             );
+            response = response.map(|body| charged(body, called.bill()));
             if let Some(tenant) = called.tenant() {
                 USAGE.called(tenant, Outcome::of(Code::from_i32(code)), started.elapsed());
             }
@@ -257,6 +259,23 @@ async fn discard(mut body: Body) {
     };
     // Who sends more, or later, is reset.
     let _ = tokio::time::timeout(DISCARD, reading).await;
+}
+
+/// An answer that its tenant is charged for as it flows, if the call was let in.
+fn charged(body: Body, bill: Option<&Bill>) -> Body {
+    let Some(bill) = bill.cloned() else {
+        return body;
+    };
+    let mut sent = 0;
+    Body::new(body.map_frame(move |frame| {
+        let before = sent / BYTES_OF_A_CALL;
+        sent += frame.data_ref().map_or(0, Bytes::len);
+        let calls = sent / BYTES_OF_A_CALL - before;
+        if calls > 0 {
+            bill.charge(calls);
+        }
+        frame
+    }))
 }
 
 /// A stream's answer, with a reason on the status at its end as well.

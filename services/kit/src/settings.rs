@@ -55,7 +55,8 @@ pub struct ListenSettings {
 /// What one tenant of the plan STANDARD may ask of each process: SMALL is a quarter of it, LARGE four times.
 #[derive(Clone, Debug, clap::Args)]
 pub struct LimitSettings {
-    /// Calls that one tenant may make per second, on average and as a burst, in each process.
+    /// Calls that one tenant may make per second, on average and as a burst, in each process; an answer counts as one more
+    /// for each 8 KiB of it.
     #[arg(long, env = "CATALYST_TENANT_CALLS_PER_SECOND", default_value = "2000")]
     pub tenant_calls_per_second: NonZeroU32,
     /// Calls of one tenant that each process works on at the same time.
