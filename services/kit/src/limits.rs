@@ -47,7 +47,16 @@ struct Work {
 
 impl Work {
     fn is_nothing(&self) -> bool {
-        self.calls == 0 && self.since.is_none_or(|since| since.elapsed() > PAID_AFTER)
+        self.calls == 0 && self.owes() == 0
+    }
+
+    fn owes(&self) -> u32 {
+        let is_due = |since: Instant| since.elapsed() <= PAID_AFTER;
+        if self.since.is_some_and(is_due) {
+            self.owed
+        } else {
+            0
+        }
     }
 }
 
@@ -107,7 +116,7 @@ impl Limits {
         };
         let limit = plan.scaled(self.settings.tenant_calls_per_second);
         let mut at_work = lock(&self.at_work);
-        let owed = at_work.get(&tenant).map_or(0, |work| work.owed);
+        let owed = at_work.get(&tenant).map_or(0, Work::owes);
         // More than the burst is never there.
         let counts = NonZeroU32::MIN.saturating_add(owed).min(limit);
         if let Ok(Err(refused)) = rate.check_key_n(&tenant, counts) {
@@ -162,7 +171,7 @@ impl Bill {
         let calls = u32::try_from(calls).unwrap_or(u32::MAX);
         let mut at_work = lock(&self.at_work);
         let work = at_work.entry(self.tenant).or_default();
-        work.owed = work.owed.saturating_add(calls);
+        work.owed = work.owes().saturating_add(calls);
         work.since = Some(Instant::now());
     }
 }
@@ -277,6 +286,7 @@ mod tests {
         assert_eq!(lock(&limits.at_work).len(), 1);
         if let Some(work) = lock(&limits.at_work).get_mut(&TenantId::PLATFORM) {
             work.since = Instant::now().checked_sub(PAID_AFTER + Duration::from_millis(1));
+            assert_eq!((work.owed, work.owes()), (1, 0));
         }
         limits.forget_quiet();
         assert!(lock(&limits.at_work).is_empty());
