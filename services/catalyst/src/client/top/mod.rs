@@ -1,6 +1,7 @@
 //! `catalyst top`: which tenants use how much of the deployment, look by look, from the `/metrics` of its processes.
 
 mod scrape;
+mod terminal;
 mod view;
 
 use std::collections::HashMap;
@@ -9,13 +10,15 @@ use std::time::{Duration, Instant};
 use console::{Key, Term};
 use futures::future::join_all;
 use reqwest::Url;
-use tokio::sync::mpsc;
+use tokio::signal::ctrl_c;
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::error::{Unavailable, Usage};
 use super::output::{Output, note};
 use super::{ClientOptions, all_tenants};
 use crate::up;
 use scrape::{Sample, between, parse};
+use terminal::{QUIT, Terminal};
 use view::{Order, Row, rows};
 
 /// How long a process may take to tell its metrics.
@@ -62,18 +65,12 @@ impl Options {
         if first.iter().all(Option::is_none) {
             return Err(nothing_at(&urls).into());
         }
-        if term.is_term() && !out.is_json() {
-            let (keys, pressed) = mpsc::unbounded_channel();
-            read_keys(term.clone(), keys);
-            let watched = self.watch(client, out, Some(&term), pressed, (http, urls), first);
-            let watched = watched.await;
-            term.show_cursor()?;
-            return watched;
-        }
-        // Kept, so that the end of nobody's keys is not awaited.
-        let (_keys, pressed) = mpsc::unbounded_channel();
-        self.watch(client, out, None, pressed, (http, urls), first)
-            .await
+        let terminal = if term.is_term() && !out.is_json() {
+            Some(Terminal::open(term)?)
+        } else {
+            None
+        };
+        self.watch(client, out, terminal, (http, urls), first).await
     }
 
     /// Looks again and again; on a terminal, or line by line.
@@ -81,8 +78,7 @@ impl Options {
         &self,
         client: &ClientOptions,
         out: &Output,
-        term: Option<&Term>,
-        mut pressed: mpsc::UnboundedReceiver<Key>,
+        mut terminal: Option<Terminal>,
         (http, urls): (reqwest::Client, Vec<Url>),
         first: Vec<Option<Sample>>,
     ) -> anyhow::Result<()> {
@@ -92,23 +88,25 @@ impl Options {
         let mut since = Instant::now();
         let mut ticks = tokio::time::interval(Duration::from_secs(self.every));
         ticks.tick().await;
+        let mut terminated = signal(SignalKind::terminate())?;
         let mut shown: Vec<Row> = Vec::new();
         let mut looks = 0;
         loop {
             let is_look = tokio::select! {
                 _ = ticks.tick() => true,
-                key = pressed.recv() => match key {
-                    Some(Key::Char('q')) | None => break,
-                    Some(Key::Char(key)) => {
+                key = key(terminal.as_mut()) => match key {
+                    Key::Char(QUIT) => break,
+                    Key::Char(key) => {
                         order = Order::of(key).unwrap_or(order);
                         false
                     }
-                    Some(_) => false,
+                    _ => false,
                 },
-                ended = tokio::signal::ctrl_c() => {
+                ended = ctrl_c() => {
                     ended?;
                     break;
                 }
+                _ = terminated.recv() => break,
             };
             if is_look {
                 let now = look(&http, &urls).await;
@@ -120,10 +118,10 @@ impl Options {
             }
             order.sort(&mut shown);
             let visible = shown.get(..self.limit).unwrap_or(&shown);
-            if let Some(term) = term {
+            if let Some(terminal) = &terminal {
                 let missing = before.iter().filter(|it| it.is_none()).count();
                 let seen = urls.len() - missing;
-                view::draw(term, visible, order, seen, urls.len())?;
+                view::draw(terminal.term(), visible, order, seen, urls.len())?;
             } else if is_look && out.is_json() {
                 visible.iter().try_for_each(|row| out.json(row))?;
             } else if is_look {
@@ -153,6 +151,14 @@ impl Options {
             url.map_err(|_| Usage::new(problem()).into())
         });
         urls.collect()
+    }
+}
+
+/// Resolves when a key is pressed, which is never without a terminal.
+async fn key(terminal: Option<&mut Terminal>) -> Key {
+    match terminal {
+        Some(terminal) => terminal.key().await,
+        None => std::future::pending().await,
     }
 }
 
@@ -201,15 +207,4 @@ impl Names {
             Err(_) => {}
         }
     }
-}
-
-/// Keys come from a thread of their own, which ends with the process: the terminal knows no other way.
-fn read_keys(term: Term, keys: mpsc::UnboundedSender<Key>) {
-    std::thread::spawn(move || {
-        while let Ok(key) = term.read_key() {
-            if keys.send(key).is_err() {
-                return;
-            }
-        }
-    });
 }
