@@ -64,8 +64,16 @@ struct Kept {
     /// Where it is; a cell that moved is another one.
     url: String,
     cell: Arc<Cell>,
+    /// Whether it has been looked at once, whatever was found.
+    is_seen: Arc<AtomicBool>,
     /// Its relays, its writer and whoever watches it.
     tasks: Tasks,
+}
+
+impl Kept {
+    fn is_seen(&self) -> bool {
+        self.is_seen.load(Ordering::Acquire)
+    }
 }
 
 impl Keeper {
@@ -91,7 +99,7 @@ impl Keeper {
         // A folder that cannot be read keeps the process from starting; later the last known state holds.
         self.look(&dedicated, &room, &mut found)?;
         let begun = Instant::now();
-        while begun.elapsed() < FIRST_LOOK && found.kept.values().any(|it| !it.cell.serves()) {
+        while begun.elapsed() < FIRST_LOOK && !found.kept.values().all(Kept::is_seen) {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         let tasks = self.tasks.clone();
@@ -201,10 +209,13 @@ impl Keeper {
         let directory = Some(&dedicated.directory);
         let attended = self.attend(name.clone(), pool, settings, directory, &tasks);
         let cell = Arc::new(attended.inspect_err(|_| tasks.end())?);
-        tasks.spawn(watch(Arc::clone(&cell), definition, tasks.clone()));
+        let is_seen = Arc::new(AtomicBool::new(false));
+        let seen = Arc::clone(&is_seen);
+        tasks.spawn(watch(Arc::clone(&cell), seen, definition, tasks.clone()));
         Ok(Kept {
             url: settings.database_url.clone(),
             cell,
+            is_seen,
             tasks,
         })
     }
@@ -250,7 +261,7 @@ impl Keeper {
 }
 
 /// Looks at a cell again and again: one that answers serves, and one that was away is checked from the beginning.
-async fn watch(cell: Arc<Cell>, definition: Definition, tasks: Tasks) {
+async fn watch(cell: Arc<Cell>, seen: Arc<AtomicBool>, definition: Definition, tasks: Tasks) {
     let service = definition.name;
     let labels = [
         KeyValue::new("service", service),
@@ -269,6 +280,7 @@ async fn watch(cell: Arc<Cell>, definition: Definition, tasks: Tasks) {
             continue;
         }
         cell.serves.store(found.is_ok(), Ordering::Release);
+        seen.store(true, Ordering::Release);
         METRICS.cell_away.record(u64::from(found.is_err()), &labels);
         if told.as_ref() != Some(&found) {
             match &found {
