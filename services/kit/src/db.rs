@@ -34,6 +34,9 @@ use crate::turns::Asker;
 use crate::usage::USAGE;
 use crate::{tls, wire};
 
+/// The least characters of a password that those of dedicated cells are derived from: 128 bits of random base64.
+const LEAST_KEY: usize = 22;
+
 /// How long the database may take to say that it is there.
 const ANSWER_LIMIT: Duration = Duration::from_secs(2);
 
@@ -252,15 +255,25 @@ impl fmt::Debug for ExemptDb {
 }
 
 /// The password of a role in a cell: what the folder holds, which in a dedicated cell is the key of what is used. Whoever
-/// owns that database is told its passwords, and learns nothing of another's.
+/// owns that database is told its passwords, and learns nothing of another's, unless the key is so short that it can be
+/// guessed: then it is refused.
 pub(crate) fn role_password(
     folder: &Path,
     cell: &CellName,
     role: &str,
 ) -> Result<SecretString, SettingsError> {
-    let password = read_secret("CATALYST_DATABASE_PASSWORD_DIR", &folder.join(role))?;
+    let (variable, file) = ("CATALYST_DATABASE_PASSWORD_DIR", folder.join(role));
+    let password = read_secret(variable, &file)?;
     if cell.is_shared() {
         return Ok(password);
+    }
+    if password.expose_secret().len() < LEAST_KEY {
+        let problem = format!(
+            "{} holds less than {LEAST_KEY} characters, and whoever runs the cell {cell} could guess it from the password \
+             that is derived from it: put a long random one there and run the migration",
+            file.display()
+        );
+        return Err(SettingsError::new(variable, problem));
     }
     let key = hmac::Key::new(hmac::HMAC_SHA256, password.expose_secret().as_bytes());
     let tag = hmac::sign(&key, format!("password in the cell {cell}").as_bytes());
@@ -418,4 +431,38 @@ impl DerefMut for ExemptTx {
 /// A statement whose text names a schema that the code, never a caller, chose.
 pub(crate) fn schema_sql(text: &Arc<str>) -> AssertSqlSafe<Arc<str>> {
     AssertSqlSafe(Arc::clone(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_password_of_a_cell_is_derived_from_one_that_can_be_guessed() {
+        let folder = std::env::temp_dir().join(format!(
+            "catalyst-{}",
+            crate::ctx::Clock::system().new_uuid()
+        ));
+        std::fs::create_dir(&folder).unwrap();
+        let cell = CellName::parse("north").unwrap();
+        let of = |password: &str, cell: &CellName| {
+            std::fs::write(folder.join("projects_app"), password).unwrap();
+            let password = role_password(&folder, cell, "projects_app");
+            password.map(|it| it.expose_secret().to_owned())
+        };
+        let long = "a".repeat(LEAST_KEY);
+        let derived = of(&long, &cell).unwrap();
+        assert_ne!(derived, long);
+        assert_ne!(
+            derived,
+            of(&long, &CellName::parse("south").unwrap()).unwrap()
+        );
+        let refused = of(&long[1..], &cell).unwrap_err().to_string();
+        assert!(
+            refused.contains("projects_app holds less than 22"),
+            "{refused}"
+        );
+        assert_eq!(of("short", &CellName::SHARED).unwrap(), "short");
+        std::fs::remove_dir_all(folder).unwrap();
+    }
 }
