@@ -16,6 +16,7 @@ use proto::projects::v1::{
     CreateProjectRequest, CreateProjectResponse, GetProjectRequest, GetProjectResponse,
     ListProjectsRequest, ListProjectsResponse, Project,
 };
+use proto::tenants::v1::TenantPlan;
 use tokio::task::JoinSet;
 use tonic::Status;
 use tonic_types::StatusExt as _;
@@ -65,8 +66,10 @@ pub(crate) async fn round(
     time: Duration,
     report: &mut Report,
 ) -> anyhow::Result<()> {
-    let (noisy, others) = firms.split_first().context("there are firms")?;
-    let others = lines(system, others.iter().take(OTHERS)).await?;
+    let is_ordinary = |firm: &&Arc<Firm>| firm.plan == TenantPlan::Standard;
+    let mut ordinary = firms.iter().filter(is_ordinary);
+    let noisy = ordinary.next().context("there are firms")?;
+    let others = lines(system, ordinary.take(OTHERS)).await?;
     let rate = RATE * u32::try_from(others.len())?;
     let quiet = open_loop(&others, rate, time, neighbor).await?;
     system.settle().await?;

@@ -12,7 +12,7 @@ use kit::TenantId;
 use proto::projects::v1::ListProjectsRequest;
 use proto::projects::v1::project_service_client::ProjectServiceClient;
 use proto::tenants::v1::tenant_service_client::TenantServiceClient;
-use proto::tenants::v1::{CreateTenantRequest, Tenant};
+use proto::tenants::v1::{CreateTenantRequest, Tenant, TenantPlan};
 use proto::time_entries::v1::ListTimeEntriesRequest;
 use proto::time_entries::v1::time_entry_service_client::TimeEntryServiceClient;
 use sqlx::{AssertSqlSafe, Connection as _};
@@ -36,6 +36,8 @@ const LEAST_ENTRIES: u32 = 300;
 pub(crate) const PROJECTS_PER_CLIENT: u64 = 20;
 /// When the first time entries begin.
 const FIRST_START: OffsetDateTime = datetime!(2020-01-01 0:00 UTC);
+/// Of so many firms the greatest has the large plan, as its operator would give it. All others have the standard one.
+const ONE_LARGE_OF: u32 = 100;
 /// Tenants that are created at the same time, below the part of the pool that one tenant, the platform, may hold.
 const AT_ONCE: usize = 4;
 
@@ -56,6 +58,15 @@ impl Profile {
             Self::Small => 12,
             Self::Many => 3_000,
             Self::Large => 300,
+        }
+    }
+
+    /// What the firm of a rank has, the greatest being the first.
+    fn plan(self, rank: u32) -> TenantPlan {
+        if rank < self.firms().div_ceil(ONE_LARGE_OF) {
+            TenantPlan::Large
+        } else {
+            TenantPlan::Standard
         }
     }
 
@@ -90,6 +101,7 @@ impl fmt::Display for Profile {
 /// One of the tenants.
 pub(crate) struct Firm {
     pub(crate) tenant: TenantId,
+    pub(crate) plan: TenantPlan,
     /// Zero is the greatest of those that were loaded with it.
     rank: u32,
     /// No other firm of the deployment has it.
@@ -227,7 +239,7 @@ pub(crate) async fn load(
     say: &dyn Fn(&str),
 ) -> anyhow::Result<Vec<Arc<Firm>>> {
     let channel = connect(system).await?;
-    let create = |rank| create_tenant(system, channel.clone(), there + rank);
+    let create = |rank| create_tenant(system, channel.clone(), there + rank, profile.plan(rank));
     let tenants: Vec<TenantId> = stream::iter((0..profile.firms()).map(create))
         .buffered(AT_ONCE)
         .try_collect()
@@ -241,6 +253,7 @@ pub(crate) async fn load(
         .map(
             |(rank, (tenant, ((projects, consultants), entries)))| Firm {
                 tenant,
+                plan: profile.plan(rank),
                 rank,
                 number: there + rank,
                 projects,
@@ -288,8 +301,14 @@ async fn insert_rows(system: &System, firm: &Firm) -> anyhow::Result<()> {
     Ok(admin.close().await?)
 }
 
-async fn create_tenant(system: &System, channel: Channel, number: u32) -> anyhow::Result<TenantId> {
+async fn create_tenant(
+    system: &System,
+    channel: Channel,
+    number: u32,
+    plan: TenantPlan,
+) -> anyhow::Result<TenantId> {
     let tenant = Tenant {
+        plan: plan.into(),
         slug: format!("bench-{number}"),
         display_name: format!("Bench {number}"),
         time_zone: "UTC".to_owned(),
