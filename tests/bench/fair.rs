@@ -11,10 +11,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 use kit::ctx::Clock;
 use kit::settings::LimitSettings;
-use prost::Message as _;
 use proto::projects::v1::{
     CreateProjectRequest, CreateProjectResponse, GetProjectRequest, GetProjectResponse,
-    ListProjectsRequest, ListProjectsResponse, Project,
+    ListProjectsRequest, Project,
 };
 use proto::tenants::v1::TenantPlan;
 use tokio::task::JoinSet;
@@ -38,8 +37,6 @@ const OTHERS: usize = 7;
 
 /// An answer counts as one call, and as one more for so many bytes of it.
 const BYTES_OF_A_CALL: usize = 8 * 1024;
-/// What stands before a message on the wire, in bytes.
-const GRPC_HEADER: usize = 5;
 
 pub(crate) const REFUSED: &str = "fair: others' calls refused beside the noise";
 pub(crate) const P50: &str = "fair: others' p50 beside the noise, ms";
@@ -288,9 +285,11 @@ async fn heavy(line: Line, number: u64, counts: Arc<AtomicU64>) -> Result<(), St
         page_size: 500,
         ..ListProjectsRequest::default()
     };
-    let page: ListProjectsResponse = line.wire.call(&line.user, LIST_PROJECTS, &message).await?;
-    let bytes = GRPC_HEADER + page.encoded_len();
-    let calls = 1 + u64::try_from(bytes / BYTES_OF_A_CALL).unwrap_or(u64::MAX);
+    let page = line
+        .wire
+        .answer(&line.user, LIST_PROJECTS, &message)
+        .await?;
+    let calls = 1 + u64::try_from(page.len() / BYTES_OF_A_CALL).unwrap_or(u64::MAX);
     counts.fetch_add(calls, Ordering::Relaxed);
     Ok(())
 }

@@ -61,6 +61,19 @@ impl Wire {
         path: &str,
         message: &impl Message,
     ) -> Result<A, Status> {
+        let mut bytes = self.answer(user, path, message).await?;
+        // What stands before a message.
+        bytes.advance(PREFIX.min(bytes.len()));
+        A::decode(bytes).map_err(failed)
+    }
+
+    /// The same, its answer as it is on the wire: to read a great one takes the caller's time, which is another machine's.
+    pub(crate) async fn answer(
+        &self,
+        user: &User,
+        path: &str,
+        message: &impl Message,
+    ) -> Result<BytesMut, Status> {
         let mut request = Request::new(());
         *request.method_mut() = Method::POST;
         *request.uri_mut() = format!("{}{path}", self.url).parse().map_err(failed)?;
@@ -87,13 +100,10 @@ impl Wire {
         let trailers = body.trailers().await.map_err(failed)?;
         let status = trailers.and_then(|trailers| Status::from_header_map(&trailers));
         match status {
-            Some(status) if status.code() == Code::Ok => {}
-            Some(status) => return Err(status),
-            None => return Err(Status::unknown("the answer has no status")),
+            Some(status) if status.code() == Code::Ok => Ok(bytes),
+            Some(status) => Err(status),
+            None => Err(Status::unknown("the answer has no status")),
         }
-        // What stands before a message.
-        bytes.advance(PREFIX.min(bytes.len()));
-        A::decode(bytes).map_err(failed)
     }
 }
 
