@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 use console::{Key, Term};
 use futures::future::join_all;
 use reqwest::Url;
-use tokio::signal::ctrl_c;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::error::{Unavailable, Usage};
@@ -88,6 +87,8 @@ impl Options {
         let mut since = Instant::now();
         let mut ticks = tokio::time::interval(Duration::from_secs(self.every));
         ticks.tick().await;
+        // Heard from now on, whether one looks or waits.
+        let mut interrupted = signal(SignalKind::interrupt())?;
         let mut terminated = signal(SignalKind::terminate())?;
         let mut shown: Vec<Row> = Vec::new();
         let mut looks = 0;
@@ -102,10 +103,7 @@ impl Options {
                     }
                     _ => false,
                 },
-                ended = ctrl_c() => {
-                    ended?;
-                    break;
-                }
+                _ = interrupted.recv() => break,
                 _ = terminated.recv() => break,
             };
             if is_look {
