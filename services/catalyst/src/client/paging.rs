@@ -2,6 +2,7 @@
 
 use super::error::Refused;
 use super::output::note;
+use super::retry::{Backoff, told};
 
 /// No limit.
 pub(crate) const ALL: usize = usize::MAX;
@@ -48,16 +49,25 @@ impl<T> Listed<T> {
 }
 
 /// Reads pages until there are `limit` items; `fetch` takes a page size and a page token, and gives a page and the
-/// token of the next one.
+/// token of the next one. A page that is refused until later is asked for again then: great pages count as several calls.
 pub(crate) async fn pages<T>(
     limit: usize,
     mut fetch: impl AsyncFnMut(i32, String) -> Result<(Vec<T>, String), Refused>,
 ) -> Result<Listed<T>, Refused> {
     let mut items = Vec::new();
     let mut token = String::new();
+    let mut backoff = Backoff::new();
     loop {
         let wanted = (limit - items.len()).min(PAGE);
-        let (page, next) = fetch(i32::try_from(wanted).unwrap_or(i32::MAX), token).await?;
+        let fetched = fetch(i32::try_from(wanted).unwrap_or(i32::MAX), token.clone()).await;
+        let (page, next) = match fetched {
+            Ok(page) => page,
+            Err(refused) => match told(refused.status()) {
+                Some(later) if backoff.wait_for(later).await => continue,
+                _ => return Err(refused),
+            },
+        };
+        backoff.succeeded();
         items.extend(page);
         let is_cut = items.len() > limit || (items.len() == limit && !next.is_empty());
         items.truncate(limit);
@@ -70,6 +80,11 @@ pub(crate) async fn pages<T>(
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use tonic::{Code, Status};
+    use tonic_types::{ErrorDetails, StatusExt as _};
+
     use super::*;
 
     /// Lists the numbers below `total` from a service whose pages hold at most `page`.
@@ -106,5 +121,41 @@ mod tests {
             );
             assert_eq!(listed.is_cut, is_cut, "{total} by {page} up to {limit}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_page_that_is_refused_until_later_is_asked_for_again_and_none_is_lost() {
+        let later = Duration::from_millis(700);
+        let (mut asked, mut refusals) = (Vec::new(), 0);
+        let begun = tokio::time::Instant::now();
+        let listed = pages(ALL, async |_, token| {
+            asked.push(token.clone());
+            if token == "2" && refusals < 2 {
+                refusals += 1;
+                let details = ErrorDetails::with_retry_info(Some(later));
+                let code = Code::ResourceExhausted;
+                return Err(Status::with_error_details(code, "too often", details).into());
+            }
+            let next = match &*token {
+                "" => "2",
+                "2" => "3",
+                _ => "",
+            };
+            Ok((vec![token], next.to_owned()))
+        });
+        assert_eq!(listed.await.unwrap().items, ["", "2", "3"]);
+        assert_eq!(asked, ["", "2", "2", "2", "3"]);
+        assert!(begun.elapsed() >= 2 * later);
+    }
+
+    #[tokio::test]
+    async fn a_page_that_fails_otherwise_is_not_asked_for_again() {
+        let mut asked = 0;
+        let listed = pages::<()>(ALL, async |_, _| {
+            asked += 1;
+            Err(Status::unavailable("nobody answers").into())
+        });
+        assert!(listed.await.is_err());
+        assert_eq!(asked, 1);
     }
 }

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use tonic::{Response, Status};
+use tonic_types::StatusExt as _;
 
 use super::error::{Refused, is_transient};
 
@@ -32,14 +33,26 @@ impl Backoff {
 
     /// Waits before the next attempt; false when patience is at its end.
     pub(crate) async fn wait(&mut self) -> bool {
+        self.wait_for(Duration::ZERO).await
+    }
+
+    /// As [`Backoff::wait`], for as long as the server has said.
+    pub(crate) async fn wait_for(&mut self, told: Duration) -> bool {
         let since = *self.failing_since.get_or_insert_with(Instant::now);
-        if since.elapsed() + self.pause > PATIENCE {
+        let pause = self.pause.max(told);
+        if since.elapsed() + pause > PATIENCE {
             return false;
         }
-        tokio::time::sleep(self.pause).await;
+        tokio::time::sleep(pause).await;
         self.pause = (self.pause * 2).min(LONGEST_PAUSE);
         true
     }
+}
+
+/// When the server has asked to call again, if it has.
+pub(crate) fn told(status: &Status) -> Option<Duration> {
+    let told = status.get_details_retry_info()?;
+    told.retry_delay
 }
 
 /// Repeats a call while the server is away. Only for calls that are safe to repeat.
@@ -50,7 +63,9 @@ pub(crate) async fn persist<T>(
     loop {
         match call().await {
             Ok(response) => return Ok(response.into_inner()),
-            Err(status) if is_transient(&status) && backoff.wait().await => {}
+            Err(status)
+                if is_transient(&status)
+                    && backoff.wait_for(told(&status).unwrap_or_default()).await => {}
             Err(status) => return Err(status.into()),
         }
     }
