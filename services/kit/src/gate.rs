@@ -299,7 +299,7 @@ fn limited(tenant: TenantId, exceeded: &Exceeded) -> Status {
     let (reason, message, quota) = match exceeded.kind {
         Limit::Rate => (
             ErrorReason::RateLimited,
-            "the tenant calls more often than it may",
+            "the tenant asks for more than it may; a large answer counts as several calls",
             format!("{limit} calls a second in each process"),
         ),
         Limit::Concurrency => (

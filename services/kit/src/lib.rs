@@ -50,6 +50,7 @@ pub mod host;
 mod start;
 pub mod server;
 mod arrival;
+mod charged;
 mod class;
 mod limits;
 mod abuse;

@@ -1,16 +1,17 @@
 //! What one tenant may ask of a process: calls a second, and calls at the same time, by its plan.
 //!
 //! A large answer counts as several calls, or a tenant could have a hundred times of the process what another has and be
-//! within the same limit. What it counts is known when it has been sent, so the next call of the tenant pays for it.
-//! A plan that changes takes effect with the next call. Invariant: nothing is kept of a tenant that is quiet.
+//! within the same limit. What it counts is known when it is sent, so the calls that come after it pay.
+//! Calls are counted by virtual scheduling (ITU-T I.371, the generic cell rate algorithm): of a tenant one instant is kept,
+//! at which all that it has asked for is paid, and it may be ahead of it by a second. (A limiter that keeps what is left
+//! has no room for a debt: it would be forgiven, or be paid once by time and once by calls.)
+//! A plan that changes takes effect with the next call, which begins anew. Invariant: nothing is kept of a tenant that is
+//! quiet.
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-
-use governor::clock::Clock as _;
-use governor::{DefaultKeyedRateLimiter, Quota};
 
 use crate::ids::TenantId;
 use crate::plan::Plan;
@@ -20,43 +21,54 @@ use crate::settings::LimitSettings;
 const SOON: Duration = Duration::from_millis(100);
 
 /// An answer counts as one call, and as one more for so many bytes of it: a page of fifty is one call.
-pub(crate) const BYTES_OF_A_CALL: usize = 8 * 1024;
-/// After this time a tenant owes nothing: a call pays a second of its limit at most, and its next second comes on top.
-const PAID_AFTER: Duration = Duration::from_secs(2);
+const BYTES_OF_A_CALL: usize = 8 * 1024;
+/// How far a tenant may be ahead of what it has paid when it calls: a second of its limit at once.
+const BURST: Duration = Duration::from_secs(1);
+/// How far a stream may be, which waits otherwise: the rest is for calls.
+const STREAM_BURST: Duration = Duration::from_millis(500);
+/// The most that a tenant comes to owe, however many large answers it has asked for at once.
+const MOST_OWED: Duration = Duration::from_secs(10);
 
 /// The limits of one process. A clone is of the same process.
 #[derive(Clone)]
 pub(crate) struct Limits {
     settings: LimitSettings,
-    /// A limiter for each plan, in their order: a tenant whose plan changes begins anew in another one.
-    rates: Arc<[DefaultKeyedRateLimiter<TenantId>; 3]>,
     at_work: AtWork,
 }
 
 type AtWork = Arc<Mutex<HashMap<TenantId, Work>>>;
 
 /// What a tenant has at work, and what it has had.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Work {
     calls: u32,
-    /// Calls that its answers count beyond those that were let in.
-    owed: u32,
-    /// When it came to owe the last of them.
-    since: Option<Instant>,
+    plan: Plan,
+    /// When all that it has asked for is paid.
+    paid_at: Instant,
 }
 
 impl Work {
-    fn is_nothing(&self) -> bool {
-        self.calls == 0 && self.owes() == 0
+    fn new(plan: Plan) -> Self {
+        Self {
+            calls: 0,
+            plan,
+            paid_at: Instant::now(),
+        }
     }
 
-    fn owes(&self) -> u32 {
-        let is_due = |since: Instant| since.elapsed() <= PAID_AFTER;
-        if self.since.is_some_and(is_due) {
-            self.owed
-        } else {
-            0
-        }
+    fn is_nothing(&self) -> bool {
+        self.calls == 0 && self.is_ahead_by().is_zero()
+    }
+
+    fn is_ahead_by(&self) -> Duration {
+        self.paid_at.saturating_duration_since(Instant::now())
+    }
+
+    /// Counts calls, each of which is paid by so much time.
+    fn owes(&mut self, calls: u32, each: Duration) {
+        let now = Instant::now();
+        let owed = self.is_ahead_by() + each.saturating_mul(calls);
+        self.paid_at = now + owed.min(BURST + MOST_OWED);
     }
 }
 
@@ -82,55 +94,48 @@ pub(crate) enum Limit {
 /// One call of a tenant among those at work, until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Seat {
-    tenant: TenantId,
-    at_work: AtWork,
+    bill: Bill,
 }
 
 /// Where the answer to a call is charged.
 #[derive(Clone, Debug)]
 pub(crate) struct Bill {
     tenant: TenantId,
+    plan: Plan,
+    /// The time that pays for a call.
+    each: Duration,
     at_work: AtWork,
 }
 
 impl Limits {
     pub(crate) fn new(settings: LimitSettings) -> Self {
-        let rates = Plan::ALL.map(|plan| {
-            let limit = plan.scaled(settings.tenant_calls_per_second);
-            DefaultKeyedRateLimiter::keyed(Quota::per_second(limit))
-        });
         Self {
             settings,
-            rates: Arc::new(rates),
             at_work: Arc::default(),
         }
     }
 
     /// Lets a call of the tenant in, or says what it has too much of.
     pub(crate) fn admit(&self, tenant: TenantId, plan: Plan) -> Result<Seat, Exceeded> {
-        let [small, standard, large] = &*self.rates;
-        let rate = match plan {
-            Plan::Small => small,
-            Plan::Standard => standard,
-            Plan::Large => large,
-        };
         let limit = plan.scaled(self.settings.tenant_calls_per_second);
+        let each = Duration::from_secs(1) / limit.get();
         let mut at_work = lock(&self.at_work);
-        let owed = at_work.get(&tenant).map_or(0, Work::owes);
-        // More than the burst is never there.
-        let counts = NonZeroU32::MIN.saturating_add(owed).min(limit);
-        if let Ok(Err(refused)) = rate.check_key_n(&tenant, counts) {
-            // The limiter's own clock: to make one asks the processor what it is, which a virtual machine answers slowly
-            // (5 % of the services' processor time, measured with 780 refusals a second).
-            let now = rate.clock().now();
+        let work = at_work.entry(tenant).or_insert_with(|| Work::new(plan));
+        if work.plan != plan {
+            *work = Work {
+                calls: work.calls,
+                ..Work::new(plan)
+            };
+        }
+        let too_far = (work.is_ahead_by() + each).saturating_sub(BURST);
+        if !too_far.is_zero() {
             return Err(Exceeded {
                 kind: Limit::Rate,
                 limit,
-                wait: refused.wait_time_from(now),
+                wait: too_far,
             });
         }
-        let work = at_work.entry(tenant).or_default();
-        (work.owed, work.since) = (0, None);
+        work.owes(1, each);
         let limit = plan.scaled(self.settings.tenant_concurrent_calls);
         if work.calls >= limit.get() {
             return Err(Exceeded {
@@ -142,47 +147,59 @@ impl Limits {
         work.calls += 1;
         drop(at_work);
         Ok(Seat {
-            tenant,
-            at_work: Arc::clone(&self.at_work),
+            bill: Bill {
+                tenant,
+                plan,
+                each,
+                at_work: Arc::clone(&self.at_work),
+            },
         })
     }
 
     /// Forgets tenants that have been quiet, so that state stays bounded by the busy ones.
     pub(crate) fn forget_quiet(&self) {
-        for rate in self.rates.iter() {
-            rate.retain_recent();
-        }
         lock(&self.at_work).retain(|_, work| !work.is_nothing());
     }
 }
 
 impl Seat {
     pub(crate) fn bill(&self) -> Bill {
-        Bill {
-            tenant: self.tenant,
-            at_work: Arc::clone(&self.at_work),
-        }
+        self.bill.clone()
     }
 }
 
 impl Bill {
-    /// Notes that an answer counts as so many calls beyond the one that was let in.
-    pub(crate) fn charge(&self, calls: usize) {
-        let calls = u32::try_from(calls).unwrap_or(u32::MAX);
+    /// Counts what of an answer was sent, of which so many bytes had been sent before.
+    pub(crate) fn charge(&self, before: usize, bytes: usize) {
+        let calls = (before + bytes) / BYTES_OF_A_CALL - before / BYTES_OF_A_CALL;
+        if calls == 0 {
+            return;
+        }
         let mut at_work = lock(&self.at_work);
-        let work = at_work.entry(self.tenant).or_default();
-        work.owed = work.owes().saturating_add(calls);
-        work.since = Some(Instant::now());
+        let work = at_work
+            .entry(self.tenant)
+            .or_insert_with(|| Work::new(self.plan));
+        work.owes(u32::try_from(calls).unwrap_or(u32::MAX), self.each);
+    }
+
+    /// How long a stream waits with its next piece, so that its tenant's calls are let in beside it.
+    pub(crate) fn pause(&self) -> Duration {
+        let at_work = lock(&self.at_work);
+        let ahead = at_work.get(&self.tenant).map(Work::is_ahead_by);
+        ahead.unwrap_or_default().saturating_sub(STREAM_BURST)
     }
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        let mut at_work = lock(&self.at_work);
-        if let Some(work) = at_work.get_mut(&self.tenant) {
+        let Bill {
+            tenant, at_work, ..
+        } = &self.bill;
+        let mut at_work = lock(at_work);
+        if let Some(work) = at_work.get_mut(tenant) {
             work.calls -= 1;
             if work.is_nothing() {
-                at_work.remove(&self.tenant);
+                at_work.remove(tenant);
             }
         }
     }
@@ -239,7 +256,8 @@ mod tests {
         drop(admit(TenantId::NONE).unwrap());
         drop(first);
         drop(admit(TenantId::PLATFORM).unwrap());
-        assert_eq!(lock(&limits.at_work).len(), 1);
+        let at_work = lock(&limits.at_work);
+        assert_eq!(at_work.values().map(|it| it.calls).sum::<u32>(), 1);
     }
 
     #[test]
@@ -256,37 +274,65 @@ mod tests {
     }
 
     #[test]
-    fn a_large_answer_is_paid_by_the_next_call_and_costs_no_more_than_a_second() {
+    fn a_large_answer_is_paid_by_the_calls_after_it_and_not_forgiven() {
         let limits = limits(5, 9);
         let admit = || limits.admit(TenantId::PLATFORM, Plan::Standard);
-        // Of a burst of five: one, then twice one and what the answer before counts.
+        // Of five at once: one, then twice one and what the answer before counts.
         for _ in 0..2 {
             let seat = admit().unwrap();
-            seat.bill().charge(1);
+            seat.bill().charge(0, BYTES_OF_A_CALL);
         }
         assert!(admit().is_ok());
         assert_eq!(admit().unwrap_err().kind, Limit::Rate);
+        // Many at once, all let in before one of them counts.
         let other = || limits.admit(TenantId::NONE, Plan::Standard);
-        let huge = other().unwrap();
-        huge.bill().charge(usize::MAX);
-        drop(huge);
-        let exceeded = other().unwrap_err();
-        assert!(exceeded.wait <= Duration::from_secs(1), "{exceeded:?}");
+        let seats = [(); 2].map(|()| other().unwrap());
+        for seat in &seats {
+            seat.bill().charge(0, 10 * BYTES_OF_A_CALL);
+        }
+        let wait = other().unwrap_err().wait.as_secs_f64();
+        assert!((1.6..=3.6).contains(&wait), "{wait}");
+        seats[0].bill().charge(0, usize::MAX / 2);
+        assert!(other().unwrap_err().wait <= MOST_OWED + Duration::from_millis(200));
     }
 
     #[test]
-    fn what_is_owed_is_kept_for_as_long_as_it_would_take_to_pay() {
+    fn what_an_answer_counts_is_the_same_in_pieces() {
+        let limits = limits(1, 9);
+        let bill = limits.admit(TenantId::NONE, Plan::Standard).unwrap().bill();
+        let (mut sent, piece) = (0, BYTES_OF_A_CALL / 3);
+        for _ in 0..10 {
+            bill.charge(sent, piece);
+            sent += piece;
+        }
+        // The call, and three more.
+        let at_work = lock(&limits.at_work);
+        let ahead = at_work[&TenantId::NONE].is_ahead_by().as_secs_f64();
+        assert!((3.1..=4.0).contains(&ahead), "{ahead}");
+    }
+
+    #[test]
+    fn a_stream_waits_where_a_call_is_let_in() {
+        let limits = limits(10, 9);
+        let admit = || limits.admit(TenantId::NONE, Plan::Standard);
+        let bill = admit().unwrap().bill();
+        assert_eq!(bill.pause(), Duration::ZERO);
+        bill.charge(0, 8 * BYTES_OF_A_CALL);
+        assert!(!bill.pause().is_zero());
+        assert!(admit().is_ok());
+    }
+
+    #[test]
+    fn a_tenant_is_forgotten_when_all_is_paid() {
         let limits = limits(10, 9);
         let seat = limits.admit(TenantId::PLATFORM, Plan::Standard).unwrap();
         let bill = seat.bill();
         drop(seat);
-        assert!(lock(&limits.at_work).is_empty());
-        bill.charge(1);
+        bill.charge(0, BYTES_OF_A_CALL);
         limits.forget_quiet();
         assert_eq!(lock(&limits.at_work).len(), 1);
         if let Some(work) = lock(&limits.at_work).get_mut(&TenantId::PLATFORM) {
-            work.since = Instant::now().checked_sub(PAID_AFTER + Duration::from_millis(1));
-            assert_eq!((work.owed, work.owes()), (1, 0));
+            work.paid_at = Instant::now();
         }
         limits.forget_quiet();
         assert!(lock(&limits.at_work).is_empty());

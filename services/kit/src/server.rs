@@ -25,11 +25,12 @@ use uuid::Uuid;
 use crate::Error;
 use crate::abuse::Reports;
 use crate::arrival::{Arriving, Capacity, Place};
+use crate::charged::Charged;
 use crate::class::Class;
 use crate::ctx::Clock;
 use crate::door::Doors;
 use crate::error::{ServiceError as _, Verdict};
-use crate::limits::{BYTES_OF_A_CALL, Bill};
+use crate::limits::Bill;
 use crate::protocol;
 use crate::start::Methods;
 use crate::tasks::Tasks;
@@ -171,15 +172,12 @@ where
         // For a stream this bounds the answer's head; what flows afterwards is the handler's to bound.
         let deadline = tokio::time::Instant::now() + limit;
         let place = Place::new(Class::of(&method));
+        let is_one = self.layer.methods.is_unary(&method);
         request.extensions_mut().insert(Called {
             method: Arc::clone(&method),
             peer,
             request_id,
-            deadline: self
-                .layer
-                .methods
-                .is_unary(&method)
-                .then(|| deadline.into_std()),
+            deadline: is_one.then(|| deadline.into_std()),
             place: place.clone(),
         });
         let capacity = self.layer.capacity.clone();
@@ -207,7 +205,8 @@ where
             async move {
                 let answer = answer.await;
                 place.leave();
-                answer
+                // Here, or who hangs up does not pay.
+                answer.map(|answer| charged(answer, place.bill(), !is_one))
             }
             .instrument(span),
         );
@@ -237,7 +236,6 @@ where
                 started.elapsed().as_secs_f64(),
                 &telemetry::rpc_attributes(&method, code),
             );
-            response = response.map(|body| charged(body, called.bill()));
             if let Some(tenant) = called.tenant() {
                 USAGE.called(tenant, Outcome::of(Code::from_i32(code)), started.elapsed());
             }
@@ -261,21 +259,12 @@ async fn discard(mut body: Body) {
     let _ = tokio::time::timeout(DISCARD, reading).await;
 }
 
-/// An answer that its tenant is charged for as it flows, if the call was let in.
-fn charged(body: Body, bill: Option<&Bill>) -> Body {
-    let Some(bill) = bill.cloned() else {
-        return body;
-    };
-    let mut sent = 0;
-    Body::new(body.map_frame(move |frame| {
-        let before = sent / BYTES_OF_A_CALL;
-        sent += frame.data_ref().map_or(0, Bytes::len);
-        let calls = sent / BYTES_OF_A_CALL - before;
-        if calls > 0 {
-            bill.charge(calls);
-        }
-        frame
-    }))
+/// The answer, which its tenant is charged for if the call was let in.
+fn charged(answer: Response<Body>, bill: Option<&Bill>, is_stream: bool) -> Response<Body> {
+    match bill.cloned() {
+        Some(bill) => answer.map(|body| Body::new(Charged::new(body, bill, is_stream))),
+        None => answer,
+    }
 }
 
 /// A stream's answer, with a reason on the status at its end as well.
