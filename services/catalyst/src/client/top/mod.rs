@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use console::{Key, Term};
 use futures::future::join_all;
 use reqwest::Url;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::error::{Unavailable, Usage};
 use super::output::{Output, note};
@@ -64,12 +64,15 @@ impl Options {
         if first.iter().all(Option::is_none) {
             return Err(nothing_at(&urls).into());
         }
+        // Before the terminal changes, or a signal in between would leave it changed.
+        let told_to_end = ToldToEnd::listen()?;
         let terminal = if term.is_term() && !out.is_json() {
             Some(Terminal::open(term)?)
         } else {
             None
         };
-        self.watch(client, out, terminal, (http, urls), first).await
+        self.watch(client, out, terminal, told_to_end, (http, urls), first)
+            .await
     }
 
     /// Looks again and again; on a terminal, or line by line.
@@ -78,6 +81,7 @@ impl Options {
         client: &ClientOptions,
         out: &Output,
         mut terminal: Option<Terminal>,
+        mut told_to_end: ToldToEnd,
         (http, urls): (reqwest::Client, Vec<Url>),
         first: Vec<Option<Sample>>,
     ) -> anyhow::Result<()> {
@@ -87,9 +91,6 @@ impl Options {
         let mut since = Instant::now();
         let mut ticks = tokio::time::interval(Duration::from_secs(self.every));
         ticks.tick().await;
-        // Heard from now on, whether one looks or waits.
-        let mut interrupted = signal(SignalKind::interrupt())?;
-        let mut terminated = signal(SignalKind::terminate())?;
         let mut shown: Vec<Row> = Vec::new();
         let mut looks = 0;
         loop {
@@ -103,8 +104,7 @@ impl Options {
                     }
                     _ => false,
                 },
-                _ = interrupted.recv() => break,
-                _ = terminated.recv() => break,
+                () = told_to_end.recv() => break,
             };
             if is_look {
                 let now = look(&http, &urls).await;
@@ -149,6 +149,29 @@ impl Options {
             url.map_err(|_| Usage::new(problem()).into())
         });
         urls.collect()
+    }
+}
+
+/// Ctrl-C and SIGTERM, heard from the beginning, whether one looks or waits.
+struct ToldToEnd {
+    interrupted: Signal,
+    terminated: Signal,
+}
+
+impl ToldToEnd {
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self {
+            interrupted: signal(SignalKind::interrupt())?,
+            terminated: signal(SignalKind::terminate())?,
+        })
+    }
+
+    /// Resolves with the first of them.
+    async fn recv(&mut self) {
+        tokio::select! {
+            _ = self.interrupted.recv() => {}
+            _ = self.terminated.recv() => {}
+        }
     }
 }
 
