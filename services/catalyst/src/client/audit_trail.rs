@@ -11,10 +11,12 @@ use audit::trail::LogReport;
 use indicatif::ProgressBar;
 use kit::TenantId;
 use kit::ctx::Clock;
+use kit::fields::timestamp;
 use serde_json::json;
 use tokio::sync::mpsc;
 
 use super::ClientOptions;
+use super::arguments::shown;
 use super::error::Usage;
 use super::events::BusOptions;
 use super::output::{Output, note};
@@ -254,7 +256,10 @@ fn show(verdict: &Verdict, out: &Output) -> anyhow::Result<()> {
     }
     let last = verdict.last.as_ref().map_or_else(
         || "there is none".to_owned(),
-        |last| format!("the last is {} of {}", last.number, last.time),
+        |last| {
+            let time = timestamp(last.time);
+            format!("the last is {} of {}", last.number, shown(Some(&time)))
+        },
     );
     out.line(&format!(
         "{} records of {} logs, {} checkpoints: {last}",

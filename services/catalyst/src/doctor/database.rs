@@ -53,10 +53,13 @@ pub(super) async fn services(settings: &DatabaseSettings) -> Outcome {
         findings.push(unjudged(format!("the file {file}"), fault.to_string()));
     }
     let schemas = services::ALL.len();
-    let cells = dedicated.cells.len() + 1;
+    let cells = match dedicated.cells.len() {
+        0 => "the shared cell".to_owned(),
+        dedicated => format!("{} cells", dedicated + 1),
+    };
     Ok((
         format!(
-            "{schemas} schemas in {cells} cells as {roles} roles, and the sessions that are connected"
+            "{schemas} schemas in {cells} as {roles} roles, and the sessions that are connected"
         ),
         findings,
     ))
