@@ -15,7 +15,6 @@ use proto::projects::v1::{
     CreateProjectRequest, CreateProjectResponse, GetProjectRequest, GetProjectResponse,
     ListProjectsRequest, Project,
 };
-use proto::tenants::v1::TenantPlan;
 use tokio::task::JoinSet;
 use tonic::Status;
 use tonic_types::StatusExt as _;
@@ -63,8 +62,7 @@ pub(crate) async fn round(
     time: Duration,
     report: &mut Report,
 ) -> anyhow::Result<()> {
-    let is_ordinary = |firm: &&Arc<Firm>| firm.plan == TenantPlan::Standard;
-    let mut ordinary = firms.iter().filter(is_ordinary);
+    let mut ordinary = firms.iter().filter(|firm| firm.is_ordinary());
     let noisy = ordinary.next().context("there are firms")?;
     let others = lines(system, ordinary.take(OTHERS)).await?;
     let rate = RATE * u32::try_from(others.len())?;

@@ -101,7 +101,7 @@ impl fmt::Display for Profile {
 /// One of the tenants.
 pub(crate) struct Firm {
     pub(crate) tenant: TenantId,
-    pub(crate) plan: TenantPlan,
+    plan: TenantPlan,
     /// Zero is the greatest of those that were loaded with it.
     rank: u32,
     /// No other firm of the deployment has it.
@@ -136,6 +136,11 @@ impl Firm {
     /// How often it is asked, beside the first.
     pub(crate) fn weight(&self) -> f64 {
         weight(self.rank)
+    }
+
+    /// Whether it has the standard plan.
+    pub(crate) fn is_ordinary(&self) -> bool {
+        self.plan == TenantPlan::Standard
     }
 
     pub(crate) fn clients(&self) -> u64 {

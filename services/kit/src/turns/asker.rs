@@ -5,8 +5,8 @@ use crate::ctx::Ctx;
 use crate::ids::TenantId;
 use crate::plan::Plan;
 
-/// The stride of weight 1.
-const STRIDE: u64 = 1 << 16;
+/// The stride of weight 1: much more than the weights of all tenants together.
+pub(super) const STRIDE: u64 = 1 << 24;
 
 /// In whose name a connection is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +55,11 @@ impl Asker {
     }
 
     pub(super) fn stride(self) -> u64 {
-        STRIDE / u64::from(self.weight.max(1))
+        stride(self.weight)
     }
+}
+
+/// How far a turn of this weight moves.
+pub(super) fn stride(weight: u32) -> u64 {
+    STRIDE / u64::from(weight.max(1))
 }

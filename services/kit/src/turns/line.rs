@@ -32,6 +32,11 @@ impl Line {
         first.map_or(0, |first| length(self.waiting.len(), first.asker))
     }
 
+    /// What its first weighs.
+    pub(super) fn weight(&self) -> u32 {
+        self.waiting.front().map_or(0, |first| first.asker.weight)
+    }
+
     /// Since when its first waits.
     pub(super) fn first(&self) -> Option<Instant> {
         self.waiting.front().map(|first| first.since)
