@@ -1,3 +1,5 @@
+//! In which order turns are dealt, to whom, and who finds a place to wait in.
+
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use proptest::prelude::*;
