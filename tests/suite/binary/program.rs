@@ -142,3 +142,49 @@ pub(crate) fn serve_command(service: &str, changes: &[(&str, &str)]) -> Command 
     }
     command
 }
+
+/// `catalyst serve projects` on ports of its own, until it is dropped.
+pub(crate) struct Serving {
+    process: std::process::Child,
+    pub(crate) listen: String,
+    pub(crate) admin: String,
+}
+
+impl Serving {
+    pub(crate) fn projects() -> Self {
+        let port = || {
+            let listener = std::net::TcpListener::bind("127.0.0.1:0");
+            let address = listener.and_then(|listener| listener.local_addr());
+            address.expect("a port").to_string()
+        };
+        let (listen, admin) = (port(), port());
+        let changes = [
+            ("CATALYST_LISTEN", &*listen),
+            ("CATALYST_ADMIN_LISTEN", &*admin),
+        ];
+        let process = serve_command("projects", &changes)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the program starts");
+        Self {
+            process,
+            listen,
+            admin,
+        }
+    }
+}
+
+// A test that fails leaves no process either.
+impl Drop for Serving {
+    fn drop(&mut self) {
+        terminate(&self.process);
+        self.process.wait().expect("it ends");
+    }
+}
+
+pub(crate) fn terminate(process: &std::process::Child) {
+    let pid = process.id().to_string();
+    let told = Command::new("kill").args(["-TERM", &pid]).status();
+    assert!(told.expect("kill runs").success());
+}

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::os::fd::OwnedFd;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use harness::{Caller, Firm, binary, eventually, world};
 use proto::projects::v1 as projects;
@@ -12,40 +12,25 @@ use rustix::termios::{LocalModes, tcgetattr};
 use serde_json::Value;
 use tonic::transport::Endpoint;
 
-use super::program::serve_command;
+use super::program::{Serving, terminate};
 
 /// A process that serves the firm, and where it tells its metrics.
 struct Served {
-    process: Child,
+    _process: Serving,
     admin: String,
     caller: Caller,
 }
 
 impl Served {
     async fn start(firm: &Firm) -> Self {
-        let port = || {
-            let listener = std::net::TcpListener::bind("127.0.0.1:0");
-            let address = listener.and_then(|listener| listener.local_addr());
-            address.expect("a port").to_string()
-        };
-        let (listen, admin) = (port(), port());
-        let changes = [
-            ("CATALYST_LISTEN", &*listen),
-            ("CATALYST_ADMIN_LISTEN", &*admin),
-        ];
-        let process = serve_command("projects", &changes)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("the program starts");
-        let channel = Endpoint::from_shared(format!("http://{listen}"))
+        let process = Serving::projects();
+        let channel = Endpoint::from_shared(format!("http://{}", process.listen))
             .expect("a URL")
             .connect_lazy();
-        let caller = Caller::clone(firm).over(channel);
         let served = Self {
-            process,
-            admin: format!("http://{admin}"),
-            caller,
+            admin: format!("http://{}", process.admin),
+            caller: Caller::clone(firm).over(channel),
+            _process: process,
         };
         eventually("the process serves", async || served.lists().await).await;
         served
@@ -56,20 +41,6 @@ impl Served {
         let listed = self.caller.projects().list_clients(request).await;
         listed.ok().map(|_| ())
     }
-}
-
-// A test that fails leaves no process either.
-impl Drop for Served {
-    fn drop(&mut self) {
-        terminate(&self.process);
-        let _ = self.process.wait();
-    }
-}
-
-fn terminate(process: &Child) {
-    let pid = process.id().to_string();
-    let told = Command::new("kill").args(["-TERM", &pid]).status();
-    assert!(told.expect("kill runs").success());
 }
 
 #[tokio::test]
