@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
+use harness::free_port;
 use proto::projects::v1::GetProjectRequest;
 use proto::projects::v1::project_service_client::ProjectServiceClient;
 use tokio::process::Child;
@@ -14,7 +15,7 @@ use tonic::transport::Endpoint;
 use crate::Bench;
 use crate::program::{own, resident, stop};
 use crate::report::{OURS, Report};
-use crate::rollout::{free_port, spawn};
+use crate::rollout::spawn;
 
 pub(crate) const START: &str = "exec to first answer, ms";
 pub(crate) const MEMORY: &str = "idle memory, MB";
@@ -59,7 +60,7 @@ struct Idle {
 }
 
 async fn once(bench: &Bench<'_>) -> anyhow::Result<Idle> {
-    let (port, admin_port) = (free_port().await?, free_port().await?);
+    let (port, admin_port) = (free_port(), free_port());
     let mut environment = harness::environment(&bench.system.deployment);
     environment.extend([
         ("CATALYST_LISTEN", format!("127.0.0.1:{port}")),

@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use catalyst::deployment::Deployment;
+use harness::free_address;
 use kit::settings::LimitSettings;
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
-use crate::rollout::{free_port, spawn};
+use crate::rollout::spawn;
 
 const READY_WITHIN: Duration = Duration::from_mins(1);
 const STOP_WITHIN: Duration = Duration::from_secs(30);
@@ -31,8 +32,8 @@ impl Program {
         limits: LimitSettings,
         log: PathBuf,
     ) -> anyhow::Result<Self> {
-        let address: SocketAddr = ([127, 0, 0, 1], free_port().await?).into();
-        let admin_address: SocketAddr = ([127, 0, 0, 1], free_port().await?).into();
+        let address = free_address();
+        let admin_address = free_address();
         let mut environment = harness::environment(deployment);
         environment.extend([
             ("CATALYST_LISTEN", address.to_string()),

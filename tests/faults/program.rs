@@ -1,7 +1,6 @@
 //! One service as a process of its own: started, armed, stopped, killed, and seen to be ready.
 
 use std::fs::{self, File};
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -287,15 +286,4 @@ pub(crate) fn family(first: u32) -> Vec<u32> {
         at += 1;
     }
     family
-}
-
-/// A port below the range that the kernel gives to outgoing connections, so that it is free again after a kill.
-pub(crate) fn free_port() -> anyhow::Result<u16> {
-    for _ in 0..64 {
-        let port = fastrand::u16(15_000..32_000);
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return Ok(port);
-        }
-    }
-    bail!("no free port between 15000 and 32000 on 127.0.0.1")
 }

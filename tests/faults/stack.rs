@@ -17,6 +17,7 @@ use catalyst::deployment::Deployment;
 use catalyst::services;
 use catalyst::stack::postgres::Postgres;
 use catalyst::stack::{NatsChoice, PostgresChoice, StackOptions};
+use harness::free_port;
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection as _};
 use tokio::process::Command;
@@ -26,7 +27,7 @@ use crate::client::Lines;
 use crate::devices::net::NODE_ADDRESSES;
 use crate::front::Front;
 use crate::ground::Devices;
-use crate::program::{Program, Variables, family, free_port, signal};
+use crate::program::{Program, Variables, family, signal};
 
 /// A file that keeps the folder of a run when the program ends.
 const KEEP: &str = "keep";
@@ -154,7 +155,7 @@ impl Stack {
                 .iter()
                 .map(|(name, value)| ((*name).to_owned(), value.clone())),
         );
-        let ports = [free_port()?, free_port()?];
+        let ports = [free_port(), free_port()];
         let begin = if replica == 1 {
             self.devices.carry(service, &self.ports()?, &ports)?;
             self.devices.begin(service, self.dir.join("catalyst"))

@@ -16,6 +16,8 @@ use serde_json::Value;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use crate::free_port;
+
 /// The names of the program, Debian's and its own.
 const PROGRAMS: [&str; 2] = ["prometheus-alertmanager", "alertmanager"];
 
@@ -51,9 +53,7 @@ impl Alertmanager {
             &config,
             "route: {receiver: nobody}\nreceivers: [{name: nobody}]\n",
         )?;
-        let port = std::net::TcpListener::bind("127.0.0.1:0")?
-            .local_addr()?
-            .port();
+        let port = free_port();
         let child = Command::new(program)
             .arg(format!("--config.file={}", config.display()))
             .arg(format!("--storage.path={}", dir.join("storage").display()))

@@ -27,7 +27,7 @@ use crate::{Judged, Options};
 use balance::Places;
 use callers::{Load, Outcome};
 use replica::Replica;
-pub(crate) use replica::{free_port, spawn};
+pub(crate) use replica::spawn;
 
 /// Calls a second where nothing else is said.
 const RATE: u32 = 250;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
 use catalyst::deployment::Deployment;
-use tokio::net::TcpListener;
+use harness::free_port;
 use tokio::process::{Child, Command};
 use tokio::task::JoinSet;
 use tokio::time::{interval, timeout};
@@ -41,7 +41,7 @@ impl Replica {
         service: &'static str,
         number: u8,
     ) -> anyhow::Result<Self> {
-        let (port, admin_port) = (free_port().await?, free_port().await?);
+        let (port, admin_port) = (free_port(), free_port());
         let mut environment = harness::environment(deployment);
         environment.extend([
             ("CATALYST_LISTEN", format!("127.0.0.1:{port}")),
@@ -161,17 +161,4 @@ async fn probe(admin_port: u16, place: Arc<Place>) {
         let ready = answer.is_ok_and(|answer| answer.status().is_success());
         place.ready.store(ready, Ordering::Release);
     }
-}
-
-/// A port below those that the system gives to callers, or one of them could take it while the replica is away.
-pub(crate) async fn free_port() -> anyhow::Result<u16> {
-    for _ in 0..1_000 {
-        let mut random = [0; 2];
-        aws_lc_rs::rand::fill(&mut random)?;
-        let port = 20_000 + u16::from_be_bytes(random) % 12_000;
-        if TcpListener::bind(("127.0.0.1", port)).await.is_ok() {
-            return Ok(port);
-        }
-    }
-    bail!("no port is free between 20000 and 32000")
 }

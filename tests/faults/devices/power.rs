@@ -142,6 +142,7 @@ mod tests {
 
     use async_nats::jetstream;
     use catalyst::stack::{NatsChoice, locate};
+    use harness::free_port;
     use tokio::process::{Child, Command};
 
     use super::*;
@@ -203,10 +204,7 @@ mod tests {
         let binary = locate::nats(NatsChoice::Auto, &|_| {})
             .await
             .expect("a nats-server");
-        let port = std::net::TcpListener::bind("127.0.0.1:0")
-            .and_then(|listener| listener.local_addr())
-            .expect("a port")
-            .port();
+        let port = free_port();
         let config = folder.path().join("nats.conf");
         let store = volume.path().display();
         let settings = format!(

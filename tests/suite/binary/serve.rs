@@ -4,7 +4,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
-use harness::{Firm, eventually, within, world};
+use harness::{Firm, eventually, free_address, within, world};
 use proto::consultants::v1 as pb;
 use proto::consultants::v1::consultant_service_client::ConsultantServiceClient;
 use tonic::Request;
@@ -15,11 +15,7 @@ use super::program::serve_command;
 #[tokio::test]
 async fn a_second_replica_serves_the_same_tenants_passes_its_events_on_and_stops_on_sigterm() {
     let firm = Firm::new("Replicated").await;
-    let port = std::net::TcpListener::bind("127.0.0.1:0")
-        .and_then(|listener| listener.local_addr())
-        .expect("a port")
-        .port();
-    let address = format!("127.0.0.1:{port}");
+    let address = free_address().to_string();
     let mut replica = serve_command("consultants", &[("CATALYST_LISTEN", &address)])
         .stdout(Stdio::null())
         .stderr(Stdio::null())

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use harness::{Firm, within};
+use harness::{Firm, free_address, within};
 use proto::consultants::v1 as pb;
 use proto::consultants::v1::consultant_service_client::ConsultantServiceClient;
 use tonic::Request;
@@ -24,7 +24,7 @@ pub(super) struct Served {
 
 impl Served {
     pub(super) async fn start(changes: &[(&str, &str)]) -> Self {
-        let (address, admin) = (free_port(), free_port());
+        let (address, admin) = (free_address(), free_address());
         let (listen, admin_listen) = (address.to_string(), admin.to_string());
         let mut changes = changes.to_vec();
         changes.push(("CATALYST_LISTEN", &listen));
@@ -125,12 +125,6 @@ impl Served {
         });
         assert!(calm.await.is_some(), "the process is still busy");
     }
-}
-
-fn free_port() -> SocketAddr {
-    std::net::TcpListener::bind("127.0.0.1:0")
-        .and_then(|listener| listener.local_addr())
-        .expect("a port")
 }
 
 impl Drop for Served {

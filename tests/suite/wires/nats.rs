@@ -6,7 +6,7 @@ use std::time::Duration;
 use catalyst::stack::NatsChoice;
 use catalyst::stack::identity::Identities;
 use catalyst::stack::locate;
-use harness::within;
+use harness::{free_port, within};
 use kit::bus::{Bus, BusError, check_brokers};
 use kit::settings::NatsSettings;
 use serde_json::json;
@@ -20,13 +20,6 @@ struct Server {
     port: u16,
     monitor: u16,
     identities: Identities,
-}
-
-fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0")
-        .and_then(|listener| listener.local_addr())
-        .expect("a port")
-        .port()
 }
 
 impl Server {
