@@ -158,8 +158,11 @@ pub async fn run(options: UpOptions, data_dir: &Path) -> anyhow::Result<()> {
             anyhow::bail!("stopped before everything was up; start it again at any time");
         }
     };
-    let (deployment, host) = started;
-    let outcome = serve::stop_signal().await;
+    let (mut deployment, host) = started;
+    let outcome = tokio::select! {
+        signal = serve::stop_signal() => signal,
+        kept = deployment.stack.keep(&output::note) => kept,
+    };
     output::note("stopping");
     let stopped = serve::stop_within(host.stop()).await;
     // Gone from here on; a leftover of a killed process is overwritten by the next start.

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
-use harness::{binary, world};
+use harness::{binary, free_address, world};
 use tokio::process::Child;
 
 /// A folder that goes with the test.
@@ -17,32 +17,41 @@ impl Folder {
 
     /// Processes that work below this folder.
     pub(crate) fn processes(&self) -> Vec<String> {
+        self.found().map(|(_, line)| line).collect()
+    }
+
+    /// `kill -9` of the one process that has this in its command line.
+    pub(crate) fn kill(&self, part: &str) {
+        let found: Vec<_> = self.found().filter(|(_, it)| it.contains(part)).collect();
+        let [(pid, _)] = found.as_slice() else {
+            panic!("one process with {part}: {found:?}");
+        };
+        kill(pid);
+    }
+
+    /// Process ids and command lines of others than this process.
+    fn found(&self) -> impl Iterator<Item = (String, String)> {
         let needle = self.0.to_string_lossy().into_owned();
-        let mut found = Vec::new();
-        for entry in std::fs::read_dir("/proc").expect("/proc").flatten() {
+        let own = std::process::id().to_string();
+        let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+        processes.filter_map(move |entry| {
+            let pid = entry.file_name().to_string_lossy().into_owned();
             let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
             let line = String::from_utf8_lossy(&line).replace('\0', " ");
-            if line.contains(&needle) {
-                found.push(line);
-            }
-        }
-        found
+            (line.contains(&needle) && pid != own).then_some((pid, line))
+        })
     }
+}
+
+fn kill(pid: &str) {
+    drop(Command::new("kill").args(["-KILL", pid]).status());
 }
 
 impl Drop for Folder {
     fn drop(&mut self) {
         // Ended here only when the test failed half way.
-        for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
-            let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
-            let pid = entry.file_name().to_string_lossy().into_owned();
-            if String::from_utf8_lossy(&line).contains(&*self.0.to_string_lossy())
-                && pid
-                    .parse::<u32>()
-                    .is_ok_and(|pid| pid != std::process::id())
-            {
-                drop(Command::new("kill").args(["-KILL", &pid]).status());
-            }
+        for (pid, _) in self.found() {
+            kill(&pid);
         }
         drop(std::fs::remove_dir_all(&self.0));
     }
@@ -79,15 +88,19 @@ impl Up {
             child,
             dir: dir.to_owned(),
         };
-        let said = || std::fs::read_to_string(dir.with_extension("log")).unwrap_or_default();
         // A cold machine fetches the servers first.
         let spoken = harness::within(Duration::from_secs(90), async || {
-            let text = said();
+            let text = up.said();
             (text.contains("Ctrl-C stops everything") || text.contains("error:")).then_some(())
         });
         spoken.await;
-        assert!(said().contains("Catalyst is up."), "{}", said());
+        assert!(up.said().contains("Catalyst is up."), "{}", up.said());
         up
+    }
+
+    /// All that it has said.
+    pub(crate) fn said(&self) -> String {
+        std::fs::read_to_string(self.dir.with_extension("log")).unwrap_or_default()
     }
 
     pub(crate) fn pid(&self) -> String {
@@ -152,12 +165,7 @@ pub(crate) struct Serving {
 
 impl Serving {
     pub(crate) fn projects() -> Self {
-        let port = || {
-            let listener = std::net::TcpListener::bind("127.0.0.1:0");
-            let address = listener.and_then(|listener| listener.local_addr());
-            address.expect("a port").to_string()
-        };
-        let (listen, admin) = (port(), port());
+        let (listen, admin) = (free_address().to_string(), free_address().to_string());
         let changes = [
             ("CATALYST_LISTEN", &*listen),
             ("CATALYST_ADMIN_LISTEN", &*admin),

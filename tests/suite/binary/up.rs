@@ -74,6 +74,35 @@ async fn after_a_kill_the_next_start_finds_everything_as_it_was_acknowledged() {
 }
 
 #[tokio::test]
+async fn a_server_that_is_killed_is_told_of_and_started_again() {
+    let folder = Folder::new();
+    let mut up = Up::start(&folder.0.join("data"), &["--cell", "west"]).await;
+    let servers = [
+        ("postgres/data -c", "PostgreSQL"),
+        ("postgres-west/data -c", "PostgreSQL"),
+        ("nats-server.json", "nats-server"),
+    ];
+    let mut tries = 0;
+    for (part, name) in servers {
+        let told = format!("{name} ended (signal: 9 (SIGKILL)) and is started again");
+        let times = up.said().matches(&told).count();
+        folder.kill(part);
+        let again = harness::within(Duration::from_secs(30), async || {
+            tries += 1;
+            let code = format!("C-{tries}");
+            let create = ["clients", "create", "--code", &code, "--name", "North"];
+            let is_told = up.said().matches(&told).count() > times;
+            let is_whole = up.run(&["doctor"]).status.success();
+            let is_served = up.run(&[&["--tenant", "acme"], &create[..]].concat());
+            (is_told && is_whole && is_served.status.success()).then_some(())
+        });
+        assert!(again.await.is_some(), "{}", up.said());
+    }
+    assert_eq!(up.signal("-INT").await.0, Some(0));
+    assert_eq!(folder.processes(), Vec::<String>::new());
+}
+
+#[tokio::test]
 async fn a_second_up_on_the_same_folder_says_so_and_harms_nothing() {
     let folder = Folder::new();
     let mut up = Up::start(&folder.0.join("data"), &[]).await;

@@ -12,11 +12,14 @@ mod server;
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use sqlx::migrate::MigrateDatabase as _;
+use tokio::time::sleep;
 
 use identity::Identities;
 use kit::cells::{CellFolder, CellName};
@@ -28,6 +31,9 @@ use postgres::Postgres;
 const DATABASE: &str = "catalyst";
 /// What the name of a dedicated cell's folder begins with.
 const CELL_DIR: &str = "postgres-";
+
+/// Before a server that ended is started again: one that ends at once must not take a whole core.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// What to start, and where.
 #[derive(Clone, Debug)]
@@ -131,6 +137,28 @@ impl Stack {
             nats,
             _lock: lock,
         })
+    }
+
+    /// Starts each server again that ends by itself, on its port and data, and tells how it ended; ends with the reason
+    /// why one could not be started.
+    pub async fn keep(&mut self, tell: &(dyn Fn(&str) + Sync)) -> anyhow::Result<()> {
+        let databases = self.postgres.iter_mut().chain(self.cells.values_mut());
+        let databases = databases.map(async |server| -> anyhow::Result<Infallible> {
+            loop {
+                tell(&server.ended().await?);
+                sleep(PAUSE).await;
+                server.restart().await?;
+            }
+        });
+        let mut nats = async || -> anyhow::Result<Infallible> {
+            loop {
+                tell(&self.nats.ended().await?);
+                sleep(PAUSE).await;
+                self.nats.restart().await?;
+            }
+        };
+        let databases = futures::future::try_join_all(databases);
+        tokio::try_join!(databases, nats()).map(drop)
     }
 
     /// Ends both servers in order; the folder can be started again.

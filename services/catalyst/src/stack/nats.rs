@@ -103,6 +103,11 @@ impl Nats {
         Ok(())
     }
 
+    /// Waits until the server ends by itself, and tells how.
+    pub(super) async fn ended(&mut self) -> anyhow::Result<String> {
+        self.server.ended().await
+    }
+
     /// Ends the server in order.
     pub async fn stop(&mut self) -> anyhow::Result<()> {
         self.server.stop(FAREWELL).await

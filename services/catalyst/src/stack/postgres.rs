@@ -99,6 +99,11 @@ impl Postgres {
         Ok(())
     }
 
+    /// Waits until the server ends by itself, and tells how.
+    pub(super) async fn ended(&mut self) -> anyhow::Result<String> {
+        self.server.ended().await
+    }
+
     /// Ends the server in order: sessions are cut, transactions rolled back, a checkpoint written.
     pub async fn stop(&mut self) -> anyhow::Result<()> {
         self.server.stop(FAREWELL).await

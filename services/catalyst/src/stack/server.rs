@@ -36,7 +36,7 @@ impl Server {
         log: &Path,
     ) -> anyhow::Result<Self> {
         if log.exists() {
-            fs::rename(log, log.with_added_extension("before"))?;
+            fs::rename(log, before(log))?;
         }
         let output =
             File::create(log).with_context(|| format!("cannot create {}", log.display()))?;
@@ -91,6 +91,18 @@ impl Server {
         }
     }
 
+    /// Waits until the server ends by itself; how it ended, and what it said last.
+    pub(super) async fn ended(&mut self) -> anyhow::Result<String> {
+        let status = self.child.wait().await?;
+        let log = before(&self.log);
+        Ok(format!(
+            "{} ended ({status}) and is started again: {} (more in {})",
+            self.name,
+            self.last_lines(),
+            log.display()
+        ))
+    }
+
     /// Ends the server: each signal in turn until it is gone, at last `KILL`.
     pub(super) async fn stop(&mut self, farewell: &Farewell) -> anyhow::Result<()> {
         for (name, patience) in farewell {
@@ -118,6 +130,11 @@ impl Server {
             .unwrap_or_default()
             .join("; ")
     }
+}
+
+/// Where the log of the run before is.
+fn before(log: &Path) -> PathBuf {
+    log.with_added_extension("before")
 }
 
 /// Ends the servers that an earlier, killed run of this program left behind:
