@@ -84,10 +84,11 @@ impl Crowd {
             let places = (places.saturating_mul(fifths) / 5).max(1);
             (of <= class && those_from >= places).then_some(Room::Full(of))
         };
+        // The narrowest first, or a read that comes when all is taken would have a write go for it.
         let rooms = [
-            full(Class::Write, 5),
-            full(Class::Read, 4),
             full(Class::Report, 3),
+            full(Class::Read, 4),
+            full(Class::Write, 5),
         ];
         rooms.into_iter().flatten().next().unwrap_or(Room::Free)
     }
@@ -126,11 +127,19 @@ mod tests {
     #[test]
     fn writes_do_not_keep_reads_out_for_good() {
         let mut crowd = Crowd::default();
-        fill(&mut crowd, Class::Read);
         fill(&mut crowd, Class::Write);
         assert_eq!(crowd.room(Class::Read, 5), Room::Full(Class::Write));
         crowd.goes(Class::Write);
+        assert_eq!(fill(&mut crowd, Class::Read), 1);
+    }
+
+    #[test]
+    fn no_write_goes_for_a_read_when_reads_have_their_places() {
+        let mut crowd = Crowd::default();
+        fill(&mut crowd, Class::Read);
+        fill(&mut crowd, Class::Write);
         assert_eq!(crowd.room(Class::Read, 5), Room::Full(Class::Read));
+        assert_eq!(crowd.room(Class::Report, 5), Room::Full(Class::Read));
         crowd.goes(Class::Read);
         assert_eq!(fill(&mut crowd, Class::Read), 1);
     }
