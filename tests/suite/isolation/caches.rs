@@ -51,6 +51,11 @@ const REMEMBERED: &[(&str, &str, &str)] = &[
         "keyed by tenant",
     ),
     (
+        "time-entries/src/grpc/chunks.rs",
+        "whose imports are at work",
+        "keyed by tenant; a lock around nothing",
+    ),
+    (
         "kit/src/usage.rs",
         "what tenants use",
         "keyed by tenant; for operators alone",

@@ -21,8 +21,6 @@ use crate::reference::{ConsultantKind, ProjectKind};
 use crate::span::LONGEST;
 use crate::time_entry::NewTimeEntry;
 
-/// Chunks that a process stores at the same time: imports leave most connections to calls that people wait for.
-pub(super) const CONCURRENT: usize = 4;
 /// The most rows of a chunk.
 const ROWS: usize = 1_000;
 /// The most that a chunk may let a row last, in minutes: 31 days.
@@ -92,7 +90,7 @@ impl Service {
             .authorize(credentials, &permissions::IMPORT)
             .await?;
         let chunk = self.kit.answer(ctx, read_chunk(request)).await?;
-        let turn = self.chunks.acquire().await;
+        let turn = self.chunks.turn(ctx.tenant()).await;
         let imported =
             operations::import_time_entries(ctx, &self.kit.db, &self.owners, &chunk).await;
         drop(turn);

@@ -1,5 +1,6 @@
 //! The wire: authorize, convert, call, convert back.
 
+mod chunks;
 mod import;
 mod summary;
 mod time_entry;
@@ -10,20 +11,19 @@ use futures::channel::mpsc;
 use kit::kit::Kit;
 use proto::time_entries::v1 as pb;
 use proto::time_entries::v1::time_entry_service_server::TimeEntryService;
-use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::Instrument;
 
 use crate::owners::Owners;
 use crate::{operations, permissions};
+use chunks::Chunks;
 
 /// Serves the package.
 #[derive(Clone)]
 pub(crate) struct Service {
     kit: Kit,
     owners: Owners,
-    /// Bounds the chunks of imports under way, each of which holds a connection to the database.
-    chunks: Arc<Semaphore>,
+    chunks: Arc<Chunks>,
 }
 
 impl Service {
@@ -31,7 +31,7 @@ impl Service {
         Self {
             kit,
             owners,
-            chunks: Arc::new(Semaphore::new(import::CONCURRENT)),
+            chunks: Arc::new(Chunks::new()),
         }
     }
 }
