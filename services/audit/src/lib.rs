@@ -40,6 +40,7 @@ use kit::db::ExemptDb;
 use kit::events::Stream;
 use kit::host::{App, Definition, Exemption, StartError};
 use kit::kit::Kit;
+use kit::shares::Shares;
 use kit::subscriber::Subscription;
 use proto::audit::v1::audit_operator_service_server::AuditOperatorServiceServer;
 use proto::audit::v1::audit_service_server::AuditServiceServer;
@@ -65,8 +66,9 @@ pub const OPERATOR: &str = "audit_operator";
 const OPERATOR_CONNECTIONS: u32 = 6;
 /// Exports that one process runs side by side.
 const MAX_EXPORTS: usize = 2;
-/// Watches that one process keeps open.
+/// Watches that one process keeps open, and those of one tenant.
 const MAX_WATCHES: usize = 512;
+const MAX_WATCHES_OF_ONE: usize = 64;
 
 /// What is known of this service without running it.
 pub const DEFINITION: Definition = Definition {
@@ -267,7 +269,7 @@ pub async fn build(
         kit,
         exempt,
         recorder,
-        watches: Arc::new(Semaphore::new(MAX_WATCHES)),
+        watches: Shares::new(MAX_WATCHES, MAX_WATCHES_OF_ONE),
         exports: Arc::new(Semaphore::new(MAX_EXPORTS)),
     };
     app.routes

@@ -1,7 +1,11 @@
 //! A request as it arrives: bounded in time, size and memory before anything decodes it.
 //!
-//! Invariant: what has not arrived whole holds no place among the calls at work, and large messages together never
-//! hold more than [`ROOM`]. Reports are shed before reads, reads before writes, and probes never.
+//! Invariant: a request that has not arrived to its end holds no place among the calls at work, and large messages
+//! together never hold more than [`ROOM`], those of one tenant a quarter of it. Reports are shed before reads, reads
+//! before writes, and probes never.
+
+#[cfg(test)]
+mod tests;
 
 use std::future::Future;
 use std::net::IpAddr;
@@ -11,6 +15,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
+use http::HeaderValue;
 use http_body::{Frame, SizeHint};
 use proto::common::v1::{ErrorReason, ProtocolAbuse};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -19,15 +24,17 @@ use tonic::{Code, Status};
 
 use crate::abuse::Reports;
 use crate::class::Class;
+use crate::door::Doors;
 use crate::error::Verdict;
 use crate::ids::TenantId;
 use crate::limits::{Bill, Seat};
+use crate::shares::{Share, Shares};
 use crate::telemetry::{METRICS, shed_labels};
 
 /// The largest request message, in bytes.
 pub(crate) const MAX_MESSAGE_BYTES: usize = 4 * 1024 * 1024;
 /// Calls that one process works on at the same time; more are shed.
-const MAX_CALLS: usize = 1_024;
+pub(crate) const MAX_CALLS: usize = 1_024;
 /// Reads are shed when so many calls are at work.
 const READ_CALLS: usize = 820;
 /// Reports are shed when so many calls are at work.
@@ -36,6 +43,8 @@ const REPORT_CALLS: usize = 614;
 const ROOM: usize = 32 * 1024 * 1024;
 /// A message above this is large.
 const LARGE: usize = 64 * 1024;
+/// How long a message of a stream may take from its first byte to its last.
+const MESSAGE: Duration = Duration::from_secs(10);
 /// The bytes before a message: a flag and its length.
 const PREFIX: u8 = 5;
 
@@ -43,14 +52,14 @@ const PREFIX: u8 = 5;
 #[derive(Clone, Debug)]
 pub(crate) struct Capacity {
     calls: Arc<Semaphore>,
-    room: Arc<Semaphore>,
+    room: Shares,
 }
 
 impl Default for Capacity {
     fn default() -> Self {
         Self {
             calls: Arc::new(Semaphore::new(MAX_CALLS)),
-            room: Arc::new(Semaphore::new(ROOM)),
+            room: Shares::new(ROOM, ROOM / 4),
         }
     }
 }
@@ -68,6 +77,8 @@ pub(crate) struct Place {
 struct Held {
     permit: Option<OwnedSemaphorePermit>,
     seat: Option<Seat>,
+    /// It goes on as a stream, which is let in again and again and has no place any more.
+    has_left: bool,
 }
 
 impl Place {
@@ -116,7 +127,10 @@ impl Place {
     pub(crate) fn keep(&self, seat: Seat) {
         // The gate sees a call once.
         let _ = self.bill.set(seat.bill());
-        self.held().seat = Some(seat);
+        let mut held = self.held();
+        if !held.has_left {
+            held.seat = Some(seat);
+        }
     }
 
     /// Where its answer is charged, which it outlives its place for; none when it was not let in.
@@ -126,7 +140,10 @@ impl Place {
 
     /// Gives the place to another call.
     pub(crate) fn leave(&self) {
-        *self.held() = Held::default();
+        *self.held() = Held {
+            has_left: true,
+            ..Held::default()
+        };
     }
 
     fn held(&self) -> MutexGuard<'_, Held> {
@@ -134,68 +151,96 @@ impl Place {
     }
 }
 
+/// Who sends a request, as far as that is known while it arrives.
+#[derive(Debug, Default)]
+pub(crate) struct Sender {
+    pub(crate) peer: Option<IpAddr>,
+    pub(crate) reports: Reports,
+    pub(crate) doors: Arc<Doors>,
+    pub(crate) method: Arc<str>,
+    pub(crate) authorization: Option<HeaderValue>,
+}
+
+impl Sender {
+    fn abuse(&self, abuse: ProtocolAbuse) {
+        self.reports.abuse(self.peer, abuse);
+    }
+
+    /// None unless its token was verified before.
+    fn tenant(&self) -> Option<TenantId> {
+        let authorization = self.authorization.as_ref()?;
+        self.doors.remembers(&self.method, authorization)
+    }
+}
+
 /// The body of a request. The server reads it within the call's task, so a caller that never finishes its request
 /// would otherwise hold the task for as long as its connection lives.
 pub(crate) struct Arriving {
     body: Body,
-    /// None for a stream of messages, which its handler bounds.
+    /// When it must have arrived; of a stream, the message that is on its way.
     end: Option<Pin<Box<tokio::time::Sleep>>>,
+    /// The handler bounds how long nothing comes between two messages.
+    is_stream: bool,
     messages: Messages,
     capacity: Capacity,
-    /// Taken when the first message is whole; none when the call has its place already.
+    /// Taken when all of it is there; none when the call has its place already.
     place: Option<Place>,
-    held: Option<OwnedSemaphorePermit>,
-    reports: Reports,
-    peer: Option<IpAddr>,
+    held: Option<Share>,
+    sender: Sender,
 }
 
 impl Arriving {
-    /// One message, whole by `deadline`; then the call takes its `place`.
+    /// One message, there to its end by `deadline`; then the call takes its `place`.
     pub(crate) fn one(
         body: Body,
         deadline: tokio::time::Instant,
         place: Place,
         capacity: Capacity,
-        reports: Reports,
-        peer: Option<IpAddr>,
+        sender: Sender,
     ) -> Self {
         Self {
             end: Some(Box::pin(tokio::time::sleep_until(deadline))),
+            is_stream: false,
             place: Some(place),
-            ..Self::stream(body, capacity, reports, peer)
+            ..Self::stream(body, capacity, sender)
         }
     }
 
     /// Messages of a call that has its place.
-    pub(crate) fn stream(
-        body: Body,
-        capacity: Capacity,
-        reports: Reports,
-        peer: Option<IpAddr>,
-    ) -> Self {
+    pub(crate) fn stream(body: Body, capacity: Capacity, sender: Sender) -> Self {
         Self {
             body,
             end: None,
+            is_stream: true,
             messages: Messages::default(),
             capacity,
             place: None,
             held: None,
-            reports,
-            peer,
+            sender,
         }
+    }
+
+    /// The message before has been taken when the next is asked for.
+    fn goes_on(&mut self) {
+        if self.messages.is_between() {
+            self.held = None;
+        }
+    }
+
+    /// All of it is there. The decoder reads to here before the handler begins: a place that was taken with the last
+    /// byte of the message would be held by who never says that it was the last.
+    fn is_there(&mut self) -> Result<(), Status> {
+        let place = self.place.take();
+        place.map_or(Ok(()), |place| place.take(&self.capacity))
     }
 
     fn look(&mut self, mut bytes: &[u8]) -> Result<(), Status> {
         while let Some(seen) = self.messages.next(&mut bytes) {
             match seen {
-                Seen::Whole => {
-                    if let Some(place) = self.place.take() {
-                        place.take(&self.capacity)?;
-                    }
-                }
+                Seen::Whole if self.is_stream => self.end = None,
+                Seen::Whole => {}
                 Seen::Compressed => {
-                    self.reports
-                        .abuse(self.peer, ProtocolAbuse::MessageMalformed);
+                    self.sender.abuse(ProtocolAbuse::MessageMalformed);
                     let message =
                         "a message is marked as compressed, but no grpc-encoding is named";
                     return Err(Verdict::new(
@@ -206,24 +251,17 @@ impl Arriving {
                     .into_status());
                 }
                 Seen::Begins(length) if length > MAX_MESSAGE_BYTES => {
-                    self.reports
-                        .abuse(self.peer, ProtocolAbuse::MessageTooLarge);
+                    self.sender.abuse(ProtocolAbuse::MessageTooLarge);
                     return Err(too_large());
                 }
                 Seen::Begins(length) => {
                     self.held = None;
                     if length > LARGE {
-                        let wanted = u32::try_from(length).unwrap_or(u32::MAX);
-                        let held = Arc::clone(&self.capacity.room)
-                            .try_acquire_many_owned(wanted)
-                            .map_err(|_| {
-                                // Only writes carry so much.
-                                overloaded(
-                                    Class::Write,
-                                    "the server is at its limit of large messages",
-                                )
-                            })?;
-                        self.held = Some(held);
+                        let held = self.capacity.room.take(self.sender.tenant(), length);
+                        self.held = Some(held.ok_or_else(|| {
+                            // Only writes carry so much.
+                            overloaded(Class::Write, "the server is at its limit of large messages")
+                        })?);
                     }
                 }
             }
@@ -240,24 +278,34 @@ impl http_body::Body for Arriving {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        self.goes_on();
         if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) {
-            if let Some(Ok(frame)) = &frame
-                && let Some(data) = frame.data_ref()
-            {
-                let data = data.clone();
-                if let Err(refused) = self.look(&data) {
-                    return Poll::Ready(Some(Err(refused)));
-                }
-            }
-            return Poll::Ready(frame);
+            let looked = match &frame {
+                Some(Ok(frame)) => match frame.data_ref().cloned() {
+                    Some(data) => self.look(&data),
+                    None => self.is_there(),
+                },
+                Some(Err(_)) => Ok(()),
+                None => self.is_there(),
+            };
+            return Poll::Ready(match looked {
+                Ok(()) => frame,
+                Err(refused) => Some(Err(refused)),
+            });
+        }
+        if self.end.is_none() && !self.messages.is_between() {
+            self.end = Some(Box::pin(tokio::time::sleep(MESSAGE)));
         }
         let Some(end) = &mut self.end else {
             return Poll::Pending;
         };
         ready!(end.as_mut().poll(cx));
-        self.reports
-            .abuse(self.peer, ProtocolAbuse::RequestUnfinished);
-        let late = "the request did not arrive within its deadline";
+        self.sender.abuse(ProtocolAbuse::RequestUnfinished);
+        let late = if self.is_stream {
+            "a message of the stream did not arrive within 10 s of its first byte"
+        } else {
+            "the request did not arrive within its deadline"
+        };
         Poll::Ready(Some(Err(Verdict::new(
             Code::DeadlineExceeded,
             ErrorReason::DeadlineExceeded,
@@ -294,6 +342,11 @@ enum Seen {
 }
 
 impl Messages {
+    /// Whether nothing of the next message has come.
+    fn is_between(&self) -> bool {
+        self.prefix_bytes == 0
+    }
+
     /// The next thing to see in `bytes`, from which it takes what it has looked at.
     fn next(&mut self, bytes: &mut &[u8]) -> Option<Seen> {
         if self.prefix_bytes == PREFIX {
@@ -337,146 +390,4 @@ fn overloaded(class: Class, message: &str) -> Status {
     Verdict::new(Code::ResourceExhausted, ErrorReason::Overloaded, message)
         .retry_after(Duration::from_millis(200))
         .into_status()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A body of which these frames come, and then nothing.
-    struct Frames(Vec<&'static [u8]>);
-
-    impl http_body::Body for Frames {
-        type Data = Bytes;
-        type Error = Status;
-        fn poll_frame(
-            mut self: Pin<&mut Self>,
-            _: &mut Context<'_>,
-        ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-            if self.0.is_empty() {
-                return Poll::Pending;
-            }
-            let next = Bytes::from_static(self.0.remove(0));
-            Poll::Ready(Some(Ok(Frame::data(next))))
-        }
-    }
-
-    fn arriving(frames: Vec<&'static [u8]>, place: Place, capacity: Capacity) -> Arriving {
-        let deadline = tokio::time::Instant::now() + Duration::from_millis(20);
-        let body = Body::new(Frames(frames));
-        Arriving::one(body, deadline, place, capacity, Reports::default(), None)
-    }
-
-    async fn next(body: &mut Arriving) -> Result<Frame<Bytes>, Status> {
-        let mut body = Pin::new(body);
-        std::future::poll_fn(|cx| http_body::Body::poll_frame(body.as_mut(), cx))
-            .await
-            .unwrap()
-    }
-
-    #[tokio::test]
-    async fn a_request_that_never_ends_is_given_up_at_its_deadline() {
-        let mut body = arriving(vec![], Place::new(Class::Write), Capacity::default());
-        let error = next(&mut body).await.unwrap_err();
-        assert_eq!(error.code(), Code::DeadlineExceeded);
-    }
-
-    #[tokio::test]
-    async fn a_call_takes_its_place_when_its_message_is_whole_and_not_before() {
-        let capacity = Capacity::default();
-        let place = Place::new(Class::Write);
-        let frames: Vec<&[u8]> = vec![&[0, 0, 0], &[0, 2, 7], &[7]];
-        let mut body = arriving(frames, place.clone(), capacity.clone());
-        for free in [MAX_CALLS, MAX_CALLS, MAX_CALLS - 1] {
-            next(&mut body).await.unwrap();
-            assert_eq!(capacity.calls.available_permits(), free);
-        }
-        place.leave();
-        assert_eq!(capacity.calls.available_permits(), MAX_CALLS);
-    }
-
-    #[test]
-    fn reports_are_shed_before_reads_reads_before_writes_and_probes_never() {
-        let capacity = Capacity::default();
-        let classes = [Class::Health, Class::Write, Class::Read, Class::Report];
-        let mut at_work = Vec::new();
-        for (calls, let_in) in [(0, 4), (REPORT_CALLS, 3), (READ_CALLS, 2), (MAX_CALLS, 1)] {
-            while at_work.len() < calls {
-                let place = Place::new(Class::Write);
-                place.take(&capacity).unwrap();
-                at_work.push(place);
-            }
-            let taken = classes.map(|class| Place::new(class).take(&capacity).is_ok());
-            let expected = [0, 1, 2, 3].map(|at| at < let_in);
-            assert_eq!(taken, expected, "{calls} at work");
-        }
-        at_work.clear();
-        assert_eq!(capacity.calls.available_permits(), MAX_CALLS);
-    }
-
-    #[tokio::test]
-    async fn a_length_beyond_the_limit_is_refused_before_its_bytes_are_read() {
-        let mut body = arriving(
-            vec![&[0, 0, 64, 0, 1]],
-            Place::new(Class::Write),
-            Capacity::default(),
-        );
-        let error = next(&mut body).await.unwrap_err();
-        assert_eq!(error.code(), Code::ResourceExhausted);
-    }
-
-    #[tokio::test]
-    async fn large_messages_share_a_room_and_small_ones_do_not_need_it() {
-        let capacity = Capacity::default();
-        let mut waiting = Vec::new();
-        for _ in 0..ROOM / MAX_MESSAGE_BYTES {
-            let mut body = arriving(
-                vec![&[0, 0, 64, 0, 0]],
-                Place::new(Class::Write),
-                capacity.clone(),
-            );
-            next(&mut body).await.unwrap();
-            waiting.push(body);
-        }
-        let large: &[u8] = &[0, 0, 1, 0, 1];
-        let mut refused = arriving(vec![large], Place::new(Class::Write), capacity.clone());
-        let error = next(&mut refused).await.unwrap_err();
-        assert_eq!(error.code(), Code::ResourceExhausted);
-        let mut small = arriving(
-            vec![&[0, 0, 0, 0, 0]],
-            Place::new(Class::Write),
-            capacity.clone(),
-        );
-        next(&mut small).await.unwrap();
-        waiting.pop();
-        let mut again = arriving(vec![large], Place::new(Class::Write), capacity);
-        next(&mut again).await.unwrap();
-    }
-
-    #[test]
-    fn messages_are_found_however_the_frames_cut_them() {
-        let bytes = [0, 0, 0, 0, 3, 9, 9, 9, 0, 0, 0, 0, 0, 1, 0, 0, 0, 1];
-        for size in 1..=bytes.len() {
-            let mut messages = Messages::default();
-            let mut seen = Vec::new();
-            for frame in bytes.chunks(size) {
-                let mut rest = frame;
-                while let Some(next) = messages.next(&mut rest) {
-                    let ends = next == Seen::Compressed;
-                    seen.push(next);
-                    if ends {
-                        break;
-                    }
-                }
-            }
-            let expected = [
-                Seen::Begins(3),
-                Seen::Whole,
-                Seen::Begins(0),
-                Seen::Whole,
-                Seen::Compressed,
-            ];
-            assert_eq!(seen, expected, "frames of {size}");
-        }
-    }
 }

@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
 use std::time::Instant;
 
-use http::{HeaderMap, Response};
+use http::{HeaderMap, HeaderValue, Response};
 use tonic::body::Body;
 use tonic::{Code, Status};
 
@@ -19,7 +19,7 @@ use crate::cells::Cells;
 use crate::class::Class;
 use crate::directory::Directory;
 use crate::error::ServiceError as _;
-use crate::gate::{bearer, claimed_tenant, is_let_in};
+use crate::gate::{bearer, claimed_tenant, is_let_in, token_in};
 use crate::ids::TenantId;
 use crate::permission::Rpc;
 use crate::telemetry::{self, METRICS, shed_labels};
@@ -68,6 +68,14 @@ impl Doors {
     pub(crate) fn add(&mut self, grpc_services: &[&'static str], door: &Door) {
         let each = grpc_services.iter();
         self.0.extend(each.map(|service| (*service, door.clone())));
+    }
+
+    /// Whose call of a method it is, when its token was verified before. Nothing is verified for it.
+    pub(crate) fn remembers(&self, method: &str, authorization: &HeaderValue) -> Option<TenantId> {
+        let (service, _) = method.rsplit_once('/')?;
+        let verifier = &self.0.get(service)?.verifier;
+        let principal = verifier.remembers(token_in(authorization).ok()?)?;
+        Some(principal.tenant())
     }
 
     /// The answer to a call that is not let pass.

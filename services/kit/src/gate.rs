@@ -328,6 +328,11 @@ pub(crate) fn bearer(headers: &HeaderMap) -> Result<&str, AuthenticationFailure>
     let (Some(value), None) = (values.next(), values.next()) else {
         return Err(AuthenticationFailure::Missing);
     };
+    token_in(value)
+}
+
+/// The token of one `authorization`.
+pub(crate) fn token_in(value: &http::HeaderValue) -> Result<&str, AuthenticationFailure> {
     let value = value
         .to_str()
         .map_err(|_| AuthenticationFailure::Malformed)?;

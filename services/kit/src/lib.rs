@@ -53,6 +53,7 @@ mod arrival;
 mod charged;
 mod class;
 mod limits;
+pub mod shares;
 mod abuse;
 mod protocol;
 mod connections;

@@ -24,7 +24,7 @@ use uuid::Uuid;
 
 use crate::Error;
 use crate::abuse::Reports;
-use crate::arrival::{Arriving, Capacity, Place};
+use crate::arrival::{Arriving, Capacity, Place, Sender};
 use crate::charged::Charged;
 use crate::class::Class;
 use crate::ctx::Clock;
@@ -181,22 +181,24 @@ where
             place: place.clone(),
         });
         let capacity = self.layer.capacity.clone();
+        let sender = Sender {
+            peer,
+            reports: reports.clone(),
+            doors: Arc::clone(&self.layer.doors),
+            method: Arc::clone(&method),
+            authorization: request.headers().get("authorization").cloned(),
+        };
         let is_stream = self.layer.methods.is_client_streaming(&method);
         if is_stream {
             // Its handler answers before it reads, so the place is not held by who sends slowly.
             if let Err(refused) = place.take(&capacity) {
                 return Box::pin(async move { Ok(refused.into_http()) });
             }
-            let reports = reports.clone();
-            request =
-                request.map(|body| Body::new(Arriving::stream(body, capacity, reports, peer)));
+            request = request.map(|body| Body::new(Arriving::stream(body, capacity, sender)));
         } else {
-            let (place, reports) = (place.clone(), reports.clone());
-            request = request.map(|body| {
-                Body::new(Arriving::one(
-                    body, deadline, place, capacity, reports, peer,
-                ))
-            });
+            let place = place.clone();
+            request = request
+                .map(|body| Body::new(Arriving::one(body, deadline, place, capacity, sender)));
         }
 
         let answer = self.inner.call(request);

@@ -56,6 +56,28 @@ async fn a_watch_without_a_sequence_tells_only_of_what_comes() {
 }
 
 #[tokio::test]
+async fn a_firm_that_watches_much_keeps_no_watch_from_another() {
+    let [busy, other] = [Firm::new("Watchful").await, Firm::new("Curious").await];
+    let request = pb::WatchRecordsRequest::default;
+    let mut watches = Vec::new();
+    let refused = loop {
+        match busy.audit().watch_records(request()).await {
+            Ok(watch) => watches.push(watch),
+            Err(refused) => break refused,
+        }
+    };
+    assert_eq!(watches.len(), 64);
+    assert_eq!(refused.code(), Code::ResourceExhausted);
+    assert_eq!(reason(&refused), "OVERLOADED");
+    assert!(other.audit().watch_records(request()).await.is_ok());
+    watches.pop();
+    harness::eventually("a watch that ends makes room", async || {
+        busy.audit().watch_records(request()).await.ok().map(drop)
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_watch_ends_when_its_tenant_is_suspended() {
     let firm = Firm::new("Suspended").await;
     let request = pb::WatchRecordsRequest::default();

@@ -51,6 +51,11 @@ const REMEMBERED: &[(&str, &str, &str)] = &[
         "keyed by tenant",
     ),
     (
+        "kit/src/shares.rs",
+        "how much of what is bounded each tenant has",
+        "keyed by tenant; a number",
+    ),
+    (
         "time-entries/src/grpc/chunks.rs",
         "whose imports are at work",
         "keyed by tenant; a lock around nothing",

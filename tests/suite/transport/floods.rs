@@ -162,16 +162,26 @@ async fn requests_that_never_end_keep_nobody_from_being_served() {
     let beside = Beside::start(&served, &firm).await;
     let before = served.memory();
     let head = call(GET, &[("grpc-timeout", "2S")]);
-    let mut peers = Vec::new();
-    // More calls than the process works on at a time, each with all of its message but the last byte.
+    // More calls than the process works on at a time, each with all of its message but the last byte; and with a whole one,
+    // but without saying that it was the last.
     let mut unfinished = message(&[10; 100]);
     unfinished.pop();
+    for sent in [unfinished, message(&[])] {
+        never_end(&served, &head, &sent).await;
+    }
+    let grown = served.memory().saturating_sub(before);
+    assert!(grown < GROWTH_KIB, "grown by {grown} KiB");
+    beside.was_served().await;
+}
+
+async fn never_end(served: &Served, head: &[u8], unfinished: &[u8]) {
+    let mut peers = Vec::new();
     for _ in 0..6 {
         let mut peer = Peer::begin(served.address, &[]).await;
         let mut bytes = Vec::new();
         for i in 0..250 {
-            bytes.extend(frame(HEADERS, END_HEADERS, 2 * i + 1, &head));
-            bytes.extend(frame(DATA, 0, 2 * i + 1, &unfinished));
+            bytes.extend(frame(HEADERS, END_HEADERS, 2 * i + 1, head));
+            bytes.extend(frame(DATA, 0, 2 * i + 1, unfinished));
         }
         peer.send(&bytes).await.expect("sent");
         peers.push(peer);
@@ -183,7 +193,4 @@ async fn requests_that_never_end_keep_nobody_from_being_served() {
         let answered = answered.expect("each is answered at its deadline");
         assert!(answered.flags & END_STREAM != 0, "{answered:?}");
     }
-    let grown = served.memory().saturating_sub(before);
-    assert!(grown < GROWTH_KIB, "grown by {grown} KiB");
-    beside.was_served().await;
 }

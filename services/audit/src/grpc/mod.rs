@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use kit::db::ExemptDb;
 use kit::kit::Kit;
+use kit::shares::Shares;
 use tokio::sync::Semaphore;
 
 use crate::recorder::Recorder;
@@ -23,7 +24,7 @@ pub(crate) struct Service {
     pub(crate) exempt: ExemptDb,
     pub(crate) recorder: Recorder,
     /// Watches that one process keeps open.
-    pub(crate) watches: Arc<Semaphore>,
+    pub(crate) watches: Shares,
     /// Exports that one process runs side by side.
     pub(crate) exports: Arc<Semaphore>,
 }

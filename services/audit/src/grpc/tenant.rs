@@ -1,7 +1,5 @@
 //! `AuditService`: a firm reads what happened in its tenant, and settles its alerts.
 
-use std::sync::Arc;
-
 use proto::audit::v1 as pb;
 use proto::audit::v1::audit_service_server::AuditService;
 use tokio_stream::wrappers::ReceiverStream;
@@ -63,9 +61,8 @@ impl AuditService for Service {
             .kit
             .answer(&ctx, read::watch(request.get_ref()))
             .await?;
-        let permit = Arc::clone(&self.watches)
-            .try_acquire_owned()
-            .map_err(|_| Error::TooManyWatches);
+        let permit = self.watches.take(Some(ctx.tenant()), 1);
+        let permit = permit.ok_or(Error::TooManyWatches);
         let permit = self.kit.answer(&ctx, permit).await?;
         let after = match after {
             Some(sequence) => sequence,
