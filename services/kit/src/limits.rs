@@ -13,6 +13,7 @@ use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::arrival::MAX_CALLS;
 use crate::ids::TenantId;
 use crate::plan::Plan;
 use crate::settings::LimitSettings;
@@ -22,6 +23,9 @@ const SOON: Duration = Duration::from_millis(100);
 
 /// An answer counts as one call, and as one more for so many bytes of it: a page of fifty is one call.
 const BYTES_OF_A_CALL: usize = 8 * 1024;
+/// The most calls that one tenant has at work, whatever is set: half of those that the process works on.
+const MOST_AT_WORK: NonZeroU32 = NonZeroU32::new(512).unwrap();
+const _: () = assert!(MOST_AT_WORK.get() as usize * 2 == MAX_CALLS);
 /// How far a tenant may be ahead of what it has paid when it calls: a second of its limit at once.
 const BURST: Duration = Duration::from_secs(1);
 /// How far a stream may be, which waits otherwise: the rest is for calls.
@@ -137,6 +141,7 @@ impl Limits {
         }
         work.owes(1, each);
         let limit = plan.scaled(self.settings.tenant_concurrent_calls);
+        let limit = limit.min(MOST_AT_WORK);
         if work.calls >= limit.get() {
             return Err(Exceeded {
                 kind: Limit::Concurrency,
@@ -228,6 +233,17 @@ mod tests {
             tenant_calls_per_second: NonZeroU32::new(rate).unwrap(),
             tenant_concurrent_calls: NonZeroU32::new(concurrent).unwrap(),
         })
+    }
+
+    #[test]
+    fn one_tenant_has_half_of_the_process_at_most_whatever_is_set() {
+        let limits = limits(u32::MAX, u32::MAX);
+        let admit = || limits.admit(TenantId::PLATFORM, Plan::Large);
+        let seats: Vec<_> = std::iter::repeat_with(admit)
+            .map_while(Result::ok)
+            .collect();
+        assert_eq!(seats.len(), MAX_CALLS / 2);
+        assert!(limits.admit(TenantId::NONE, Plan::Small).is_ok());
     }
 
     #[test]

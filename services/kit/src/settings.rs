@@ -59,8 +59,9 @@ pub struct LimitSettings {
     /// for each 8 KiB of it.
     #[arg(long, env = "CATALYST_TENANT_CALLS_PER_SECOND", default_value = "2000")]
     pub tenant_calls_per_second: NonZeroU32,
-    /// Calls of one tenant that each process works on at the same time.
-    #[arg(long, env = "CATALYST_TENANT_CONCURRENT_CALLS", default_value = "256")]
+    /// Calls of one tenant that each process works on at the same time; 512 at most, half of all that it works on,
+    /// whatever the plan.
+    #[arg(long, env = "CATALYST_TENANT_CONCURRENT_CALLS", default_value = "128")]
     pub tenant_concurrent_calls: NonZeroU32,
 }
 
