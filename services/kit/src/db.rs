@@ -12,8 +12,8 @@ use std::time::Duration;
 use aws_lc_rs::hmac;
 use data_encoding::BASE64URL_NOPAD;
 use secrecy::{ExposeSecret, SecretString};
-use sqlx::postgres::{PgConnectOptions, PgRow};
-use sqlx::{AssertSqlSafe, FromRow};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgRow};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, FromRow};
 
 use crate::Error;
 use crate::cache::Caches;
@@ -25,7 +25,7 @@ use crate::failpoint;
 use crate::ids::TenantId;
 use crate::once::Claim;
 use crate::outbox::{OutboxSql, Wake};
-use crate::pool::{ACQUIRE_LIMIT, Pool, is_dead};
+use crate::pool::{ACQUIRE_LIMIT, Pool, is_dead, silence};
 use crate::session::Session;
 use crate::settings::{DatabaseSettings, SettingsError, read_secret};
 use crate::tasks::Tasks;
@@ -36,6 +36,9 @@ use crate::{tls, wire};
 
 /// The least characters of a password that those of dedicated cells are derived from: 128 bits of random base64.
 const LEAST_KEY: usize = 22;
+
+/// How long a command waits for a connection.
+const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 
 /// How long the database may take to say that it is there.
 const ANSWER_LIMIT: Duration = Duration::from_secs(2);
@@ -278,6 +281,13 @@ pub(crate) fn role_password(
     let key = hmac::Key::new(hmac::HMAC_SHA256, password.expose_secret().as_bytes());
     let tag = hmac::sign(&key, format!("password in the cell {cell}").as_bytes());
     Ok(BASE64URL_NOPAD.encode(tag.as_ref()).into())
+}
+
+/// Connects as these options say, and not for longer than a server that answers takes: the driver has no bound of its own.
+pub async fn connect(options: &PgConnectOptions) -> Result<PgConnection, sqlx::Error> {
+    let connecting = options.connect();
+    let connected = tokio::time::timeout(CONNECT_LIMIT, connecting).await;
+    connected.unwrap_or_else(|_| Err(silence()))
 }
 
 /// Connection options for a role, its password read from the folder of the settings.

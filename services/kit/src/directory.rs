@@ -36,6 +36,8 @@ struct Known {
     state: TenantState,
     plan: Plan,
     placement: Option<Placement>,
+    /// The epoch of the placement, also of one that this release cannot read.
+    placed: i64,
     version: i64,
 }
 
@@ -172,6 +174,7 @@ impl Directory {
                             cell,
                             epoch: entry.placement_epoch,
                         }),
+                        placed: entry.placement_epoch,
                         version: entry.version,
                     };
                     let newer = tenants
@@ -179,10 +182,11 @@ impl Directory {
                         .is_none_or(|before| before.version <= known.version);
                     if newer {
                         // A release that knows of no cells tells of a newer version without one.
-                        let before = tenants.get(&tenant).and_then(|it| it.placement.clone());
-                        let epoch = |it: &Option<Placement>| it.as_ref().map(|it| it.epoch);
-                        if epoch(&known.placement) < epoch(&before) {
-                            known.placement = before;
+                        if let Some(before) = tenants.get(&tenant)
+                            && known.placed < before.placed
+                        {
+                            known.placement.clone_from(&before.placement);
+                            known.placed = before.placed;
                         }
                         tenants.insert(tenant, known);
                     }
@@ -197,5 +201,39 @@ impl Directory {
         }
         drop(tenants);
         self.changed.send_modify(|count| *count += 1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn placed(directory: &Directory, version: i64, cell: &str, epoch: i64) -> Option<String> {
+        let tenant = TenantId::NONE.to_string();
+        let entry = TenantDirectoryEntry {
+            version,
+            cell: cell.to_owned(),
+            placement_epoch: epoch,
+            ..Default::default()
+        };
+        directory.take(&tenant, Operation::Put, &entry.encode_to_vec());
+        let placement = directory.look(TenantId::NONE, |known| known.placement.clone());
+        placement.flatten().map(|it| it.cell.to_string())
+    }
+
+    #[test]
+    fn the_later_placement_holds_and_one_that_cannot_be_read_is_nowhere() {
+        let directory = Directory {
+            tenants: Arc::default(),
+            changed: watch::channel(0).0,
+            loaded: watch::channel(false).0,
+        };
+        let north = Some("north".to_owned());
+        assert_eq!(placed(&directory, 1, "north", 2), north);
+        // From a release that knows of no cells.
+        assert_eq!(placed(&directory, 2, "", 0), north);
+        assert_eq!(placed(&directory, 3, "Of a Later Release", 3), None);
+        assert_eq!(placed(&directory, 4, "", 0), None);
+        assert_eq!(placed(&directory, 5, "south", 4), Some("south".to_owned()));
     }
 }

@@ -9,10 +9,10 @@ use std::path::Path;
 use secrecy::ExposeSecret;
 use sqlx::migrate::{Migrate, Migration, MigrationType, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Row, SqlSafeStr};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection, Row, SqlSafeStr};
 
 use crate::cells::{CellName, OtherCell};
-use crate::db::role_password;
+use crate::db::{connect, role_password};
 use crate::host::Definition;
 use crate::settings::SettingsError;
 
@@ -122,10 +122,7 @@ pub async fn bootstrap(
     password_dir: &Path,
     definitions: &[Definition],
 ) -> Result<(), MigrateError> {
-    let mut connection = admin
-        .clone()
-        .disable_statement_logging()
-        .connect()
+    let mut connection = connect(&admin.clone().disable_statement_logging())
         .await
         .map_err(step("connect as administrator"))?;
     refuse_other(&mut connection, cell).await?;
@@ -266,10 +263,7 @@ async fn connect_owner(
     owner: &PgConnectOptions,
     definition: &Definition,
 ) -> Result<PgConnection, MigrateError> {
-    owner
-        .clone()
-        .disable_statement_logging()
-        .connect()
+    connect(&owner.clone().disable_statement_logging())
         .await
         .map_err(step(format!(
             "connect as {}_owner (its URL and the administrator's must lead to the same database)",

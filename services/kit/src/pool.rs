@@ -247,9 +247,8 @@ impl Pool {
         if self.shared.closed.load(Ordering::Acquire) {
             return Err(sqlx::Error::PoolClosed);
         }
-        if turn.tenant().is_some() {
-            self.shared.used.store(now(), Ordering::Relaxed);
-        }
+        // By consumers, too: a cell that has work is watched, or each of its events would wait for one that has vanished.
+        self.shared.used.store(now(), Ordering::Relaxed);
         let since = Instant::now();
         let generation = self.shared.generation.load(Ordering::Acquire);
         let idle = match self.shared.take_idle(generation) {

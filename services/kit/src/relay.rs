@@ -36,7 +36,7 @@ use crate::failpoint;
 use crate::host::Definition;
 use crate::ids::TenantId;
 use crate::outbox::Wake;
-use crate::pressure::{Pressure, Watch};
+use crate::pressure::{Backlog, Pressure, Watch};
 use crate::session::Session;
 use crate::settings::{DatabaseSettings, SettingsError};
 use crate::start::hear_wakes;
@@ -159,6 +159,8 @@ impl Relay {
             }
         }
         self.tell_withheld(0);
+        // Of a cell that is named no longer, nothing would be told any more, and the last backlog would alert for ever.
+        self.watch.tell(Backlog::default());
     }
 
     async fn rest(&self) {

@@ -46,6 +46,8 @@ const LOOK: Duration = Duration::from_secs(5);
 /// How long a group is tried in its place while the database is away: events that are handed back come again in an order
 /// of their own, and what is behind them would be applied first.
 const OUTAGE: Duration = Duration::from_secs(10);
+/// How long the events of other cells wait while those of one are tried one by one, which may be locked for hours.
+const OTHERS_WAIT: Duration = Duration::from_secs(2);
 /// The first and the longest pause between two tries.
 const BREATH: Duration = Duration::from_millis(50);
 const LONGEST_BREATH: Duration = Duration::from_secs(1);
@@ -227,6 +229,8 @@ impl Consuming {
                 Err(distrust) => self.reject(&message, distrust).await,
             }
         }
+        // Those of the shared cell need not wait for a dedicated one.
+        groups.sort_by_key(|(tenant, _)| !self.db.cells().is_shared_for(*tenant));
         for (tenant, group) in groups {
             self.handle_group(tenant, group).await;
         }
@@ -253,14 +257,13 @@ impl Consuming {
         failpoint::reach("event_received").await;
         let begun = Instant::now();
         let mut pause = BREATH;
+        // What is away, slow or locked is one cell, if there are several: the others' events must not wait for it.
+        let others_wait = !self.db.cells().are_one_for(tenant);
         let failure = loop {
             match self.apply(tenant, &group).await {
                 Ok(turns) => return self.settle(group, &turns).await,
                 Err(failure) => {
-                    // What is away is one cell, if there are several: the others' events must not wait for it.
-                    let is_short = is_away(&*failure)
-                        && begun.elapsed() < OUTAGE
-                        && self.db.cells().are_one_for(tenant);
+                    let is_short = is_away(&*failure) && begun.elapsed() < OUTAGE && !others_wait;
                     if !is_short || !self.tasks.pause(pause).await {
                         break failure;
                     }
@@ -276,9 +279,11 @@ impl Consuming {
         if group.len() > 1 && (is_stubborn || !is_transient(&*failure)) {
             // What comes behind an event that failed is not tried before it.
             let mut failed = HashSet::new();
+            let since = Instant::now();
             for delivery in group {
                 let aggregate = delivery.event.aggregate_id;
-                if failed.contains(&aggregate) {
+                let is_slow = !failed.is_empty() && since.elapsed() > OTHERS_WAIT;
+                if (is_slow && others_wait) || failed.contains(&aggregate) {
                     self.wait(&delivery, PATIENT).await;
                     continue;
                 }

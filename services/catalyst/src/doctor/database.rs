@@ -183,7 +183,7 @@ fn serving_roles(expected: &Expected, schema: &str) -> Vec<String> {
 }
 
 async fn connect(options: &PgConnectOptions, role: &str) -> Result<PgConnection, String> {
-    PgConnection::connect_with(options)
+    db::connect(options)
         .await
         .map_err(|error| format!("cannot connect as {role}: {}", chain(&error)))
 }
