@@ -96,11 +96,16 @@ impl Ground {
 
     /// Changes something in a cell's database, as superuser.
     pub(super) async fn does(&self, cell: &str, statement: &str) {
-        let url = self.stack.cell_admin_urls().cells[&named(cell)].clone();
-        let mut admin = PgConnection::connect(&url).await.expect("connected");
+        let mut admin = self.owner(cell).await;
         let done = sqlx::raw_sql(AssertSqlSafe(statement.to_owned()));
         done.execute(&mut admin).await.expect("done");
         admin.close().await.expect("closed");
+    }
+
+    /// A connection to a cell's database as its superuser.
+    pub(super) async fn owner(&self, cell: &str) -> PgConnection {
+        let url = self.stack.cell_admin_urls().cells[&named(cell)].clone();
+        PgConnection::connect(&url).await.expect("connected")
     }
 
     /// One more process of all services.

@@ -2,6 +2,7 @@
 //! else; a cell that is away, that is gone or that is not what it ought to be costs its own firms alone.
 
 mod ground;
+mod locked;
 mod placed;
 
 use std::collections::BTreeMap;
@@ -57,6 +58,7 @@ async fn three_hundred_firms_live_in_four_cells_and_none_suffers_for_another() {
     passwords_of_the_shared_cell_open_no_other(&ground).await;
     a_file_that_cannot_be_used_costs_its_own_cell_alone(&ground, &placed).await;
     a_stopped_cell_costs_its_firms_alone_and_comes_back(&mut ground, &placed).await;
+    locked::a_locked_cell_costs_its_firms_alone(&ground, &placed).await;
     a_cell_that_is_named_no_longer_is_closed(&ground, &placed).await;
     a_database_is_no_other_cell_for_being_at_its_place(&ground, &placed).await;
     no_connection_is_opened_to_another_cell(&ground, &placed).await;
