@@ -99,7 +99,9 @@ impl SecurityLog {
             limited: Arc::default(),
             clock,
         };
-        tasks.spawn(flush_tallies(log.clone(), tasks.clone()));
+        // Apart: what is of a tenant waits for its cell, which may hang.
+        tasks.spawn(flush_limited(log.clone(), tasks.clone()));
+        tasks.spawn(flush_unverified(log.clone(), tasks.clone()));
         log
     }
 
@@ -165,10 +167,6 @@ impl SecurityLog {
     fn one(&self) -> Tally {
         let first = self.clock.now();
         Tally { count: 1, first }
-    }
-
-    async fn write_tallies(&self) {
-        tokio::join!(self.write_limited(), self.write_unverified());
     }
 
     async fn write_limited(&self) {
@@ -285,11 +283,18 @@ fn keep<K: Eq + std::hash::Hash>(tallies: &Tallies<K>, key: K, crowd: K, tally: 
     current.first = current.first.min(tally.first);
 }
 
-async fn flush_tallies(log: SecurityLog, tasks: Tasks) {
+async fn flush_limited(log: SecurityLog, tasks: Tasks) {
     while tasks.pause(Duration::from_secs(1)).await {
-        log.write_tallies().await;
+        log.write_limited().await;
     }
-    log.write_tallies().await;
+    log.write_limited().await;
+}
+
+async fn flush_unverified(log: SecurityLog, tasks: Tasks) {
+    while tasks.pause(Duration::from_secs(1)).await {
+        log.write_unverified().await;
+    }
+    log.write_unverified().await;
 }
 
 /// Writes the refusals of one cell.
