@@ -3,8 +3,9 @@
 //!
 //! Invariant: rows of a service are read and written within one tenant's context, which the operator's role vouches for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use anyhow::Context as _;
 use audit::history;
 use kit::cells::CellName;
 use kit::ctx::{Clock, Ctx};
@@ -131,6 +132,15 @@ impl Reach {
             }
             _ => Ok(chosen),
         }
+    }
+
+    /// The cells that firms are placed in.
+    pub(crate) async fn cells(&self) -> anyhow::Result<BTreeSet<CellName>> {
+        let tenants = self.service(tenants::DEFINITION.schema, &CellName::SHARED);
+        let tenants = tenants.context("the service tenants has no rows here")?;
+        let mut tx = self.begin(tenants, TenantId::PLATFORM).await?;
+        let firms = tenants::firms(&mut tx).await?;
+        Ok(firms.into_iter().map(|firm| firm.cell).collect())
     }
 
     /// The service with this schema, which is the noun of its events, where a tenant of this cell has its rows.

@@ -176,6 +176,22 @@ impl Ground {
         started.expect("it starts");
     }
 
+    /// The doctor with what a process has whose operator has forgotten the folder of the cells.
+    pub(super) fn doctor_names_cells_that_it_was_not_shown(&self) {
+        let judged = std::process::Command::new(harness::binary())
+            .args(["doctor", "--only", "database", "--json"])
+            .env_clear()
+            .envs(harness::environment(self))
+            .output()
+            .expect("the program runs");
+        let said = String::from_utf8_lossy(&judged.stdout);
+        assert_eq!(judged.status.code(), Some(1), "{said}");
+        for cell in super::CELLS {
+            let named = format!("\"object\":\"the cell {cell}\"");
+            assert!(said.contains(&named), "{said}");
+        }
+    }
+
     pub(super) async fn end(self) {
         self.host.stop().await;
         self.own.end(|_| ()).await;

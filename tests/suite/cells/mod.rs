@@ -62,6 +62,7 @@ async fn three_hundred_firms_live_in_four_cells_and_none_suffers_for_another() {
     a_cell_that_is_named_no_longer_is_closed(&ground, &placed).await;
     a_database_is_no_other_cell_for_being_at_its_place(&ground, &placed).await;
     no_connection_is_opened_to_another_cell(&ground, &placed).await;
+    ground.doctor_names_cells_that_it_was_not_shown();
     a_firm_is_placed_before_it_is_let_in(&mut ground).await;
     ground.end().await;
 }

@@ -7,12 +7,13 @@ use kit::attest::{self, Expected, Finding, Severity};
 use kit::cells::CellName;
 use kit::error::chain;
 use kit::host::Definition;
-use kit::settings::DatabaseSettings;
+use kit::settings::{CellSettings, DatabaseSettings};
 use kit::{db, isolation, migrate};
 use sqlx::Connection as _;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 
 use super::Outcome;
+use crate::reach::Reach;
 use crate::services;
 
 /// A database says that it is another cell.
@@ -52,6 +53,22 @@ pub(super) async fn services(settings: &DatabaseSettings) -> Outcome {
     for (file, fault) in &dedicated.faults {
         findings.push(unjudged(format!("the file {file}"), fault.to_string()));
     }
+    match placed_in(settings).await {
+        Ok(cells) => {
+            let is_named = |cell: &CellName| {
+                dedicated.cells.contains_key(cell) || dedicated.faults.contains_key(cell.as_str())
+            };
+            let unnamed = cells.iter().filter(|it| !it.is_shared() && !is_named(it));
+            findings.extend(unnamed.map(|cell| {
+                let problem = "firms are placed there, and CATALYST_CELLS_DIR has no file of it";
+                unjudged(format!("the cell {cell}"), problem.to_owned())
+            }));
+        }
+        Err(error) => {
+            let problem = chain(error.as_ref());
+            findings.push(unjudged("the cells that firms are in".to_owned(), problem));
+        }
+    }
     let schemas = services::ALL.len();
     let cells = match dedicated.cells.len() {
         0 => "the shared cell".to_owned(),
@@ -63,6 +80,15 @@ pub(super) async fn services(settings: &DatabaseSettings) -> Outcome {
         ),
         findings,
     ))
+}
+
+/// The cells that firms are placed in.
+async fn placed_in(settings: &DatabaseSettings) -> anyhow::Result<BTreeSet<CellName>> {
+    let shared = DatabaseSettings {
+        cells: CellSettings::default(),
+        ..settings.clone()
+    };
+    Reach::open(&shared)?.cells().await
 }
 
 /// One database; how many roles were looked through.
