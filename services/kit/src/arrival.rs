@@ -220,9 +220,10 @@ impl Arriving {
         }
     }
 
-    /// The message before has been taken when the next is asked for.
+    /// Of a stream, the message before has been taken when the next is asked for. One that is alone waits, decoded, for
+    /// the end of its request.
     fn goes_on(&mut self) {
-        if self.messages.is_between() {
+        if self.is_stream && self.messages.is_between() {
             self.held = None;
         }
     }

@@ -170,6 +170,24 @@ async fn large_messages_of_one_share_a_part_of_the_room_and_small_ones_do_not_ne
     next(&mut of(vec![large])).await.unwrap();
 }
 
+#[tokio::test]
+async fn a_large_message_keeps_its_room_until_its_request_has_ended() {
+    static MESSAGE: [u8; 5 + LARGE + 1] = {
+        let mut message = [0; 5 + LARGE + 1];
+        (message[2], message[4]) = (1, 1);
+        message
+    };
+    let capacity = Capacity::default();
+    let frames: Vec<&[u8]> = vec![&MESSAGE];
+    let mut body = arriving(frames, Place::new(Class::Write), capacity.clone());
+    next(&mut body).await.unwrap();
+    // It is decoded now, and waits in memory for its end.
+    let _late = next(&mut body).await.unwrap_err();
+    assert!(capacity.room.take(None, ROOM / 4).is_none());
+    drop(body);
+    assert!(capacity.room.take(None, ROOM / 4).is_some());
+}
+
 #[test]
 fn messages_are_found_however_the_frames_cut_them() {
     let bytes = [0, 0, 0, 0, 3, 9, 9, 9, 0, 0, 0, 0, 0, 1, 0, 0, 0, 1];
