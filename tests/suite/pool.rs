@@ -1,14 +1,18 @@
 //! The pool under cancelled calls: no borrower ever meets an open transaction, a leftover setting or a foreign row.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use harness::{Firm, world};
+use harness::{Firm, OwnDeployment, eventually, within, world};
 use kit::ctx::Clock;
 use kit::db::{Db, ExemptDb};
 use kit::outbox::Wake;
 use kit::settings::DatabaseSettings;
 use kit::tasks::Tasks;
 use kit::{Ctx, TenantId};
+use sqlx::Connection as _;
+use sqlx::postgres::PgConnection;
+use tonic::transport::Endpoint;
 use uuid::Uuid;
 
 fn settings(connections: u32) -> DatabaseSettings {
@@ -144,6 +148,56 @@ async fn three(db: &Db, tenants: &[Ctx; 3]) -> (i32, Vec<i32>) {
     (pids.pop().expect("three"), pids)
 }
 
+/// The server's processes for the serving role of consultants.
+async fn serving_processes(admin: &mut PgConnection) -> BTreeSet<i32> {
+    let sql = "select pid from pg_stat_activity where usename = 'consultants_app'";
+    let pids = sqlx::query_scalar(sql).fetch_all(admin).await;
+    pids.expect("processes").into_iter().collect()
+}
+
+#[tokio::test]
+async fn connections_of_one_age_are_renewed_one_by_one_and_no_call_waits_for_all_of_them() {
+    const CONNECTIONS: u32 = 3;
+    let own = OwnDeployment::start(Vec::new(), async |_| {}).await;
+    let mut settings = harness::settings();
+    let its = own.deployment.settings(settings.listen.clone());
+    settings.nats = its.nats;
+    settings.database = its.database;
+    settings.database.database_max_connections = CONNECTIONS;
+    settings.database.database_connection_age_seconds = 30;
+    let host = harness::host(&settings, &["tenants", "consultants"]).await;
+    let host = host.expect("the services start");
+    let channel = Endpoint::from_shared(format!("http://{}", host.address));
+    let channel = channel.expect("a URL").connect_lazy();
+    let firm = Firm::placed(channel, "Ages", "shared").await;
+    let mut admin = PgConnection::connect(&own.deployment.stack.postgres_admin_url)
+        .await
+        .expect("connected");
+    let first = eventually("the pool is full", async || {
+        let open = serving_processes(&mut admin).await;
+        (open.len() == CONNECTIONS as usize).then_some(open)
+    });
+    let first = first.await;
+
+    let renewed = within(Duration::from_mins(1), async || {
+        let request = proto::consultants::v1::ListConsultantsRequest::default();
+        let answered = firm.consultants().list_consultants(request).await;
+        answered.expect("an answer");
+        let open = serving_processes(&mut admin).await;
+        assert!(
+            open.len() + 1 >= CONNECTIONS as usize,
+            "of {first:?} and those after them only {open:?} are left"
+        );
+        open.is_disjoint(&first).then_some(())
+    });
+    renewed
+        .await
+        .expect("all are others within twice their age");
+    host.stop().await;
+    admin.close().await.expect("closed");
+    own.end(|_| ()).await;
+}
+
 #[tokio::test]
 async fn two_thousand_cancelled_calls_leave_no_transaction_and_no_setting_behind() {
     let (own, other) = tokio::join!(Firm::new("Own"), Firm::new("Other"));
@@ -269,10 +323,9 @@ async fn a_call_whose_caller_hangs_up_is_carried_out_to_its_end() {
 #[tokio::test]
 async fn a_call_that_waits_is_carried_out_although_its_caller_hangs_up() {
     use proto::consultants::v1 as pb;
-    use sqlx::Connection as _;
     let firm = Firm::new("Hangup").await;
     let kim = firm.hires("Kim").await;
-    let mut admin = sqlx::postgres::PgConnection::connect(&world().postgres_admin_url)
+    let mut admin = PgConnection::connect(&world().postgres_admin_url)
         .await
         .expect("connected");
     let mut held = admin.begin().await.expect("begun");

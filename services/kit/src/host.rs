@@ -307,11 +307,11 @@ impl Host {
         } = opened;
         let service = definition.name;
         let database = &settings.database;
-        let filling = pool.clone();
+        let kept = pool.clone();
         let background = self.background.clone();
         self.background.spawn(async move {
             tokio::select! {
-                () = filling.fill() => {}
+                () = kept.keep_up() => {}
                 () = background.stopping() => {}
             }
         });

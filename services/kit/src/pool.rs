@@ -8,7 +8,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use futures::TryStreamExt;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection};
 
@@ -19,13 +18,13 @@ use crate::turns::{Asker, Crowded, Part, Turn, Turns};
 use crate::usage::USAGE;
 use crate::{db::role_options, migrate};
 
+mod upkeep;
+
 /// How long a new connection may take to open, an old one to begin a transaction, and how long the service's own work
 /// waits for one that is free.
 pub(crate) const ACQUIRE_LIMIT: Duration = Duration::from_secs(2);
-/// A connection this old is replaced, so that a changed password, address or setting of the role takes effect.
-const MAX_AGE: Duration = Duration::from_mins(30);
-/// Connections that a new pool opens at the same time, or half of those that it may have.
-const AT_ONCE: u32 = 4;
+/// The last part of the age, in which the connections of a pool end one by one if nobody renews them before.
+const SPREAD: f64 = 0.1;
 /// What the times of use are counted from.
 static BEGINNING: LazyLock<Instant> = LazyLock::new(Instant::now);
 
@@ -41,6 +40,8 @@ struct Shared {
     cell: CellName,
     turns: Turns,
     size: u32,
+    /// How old a connection may be when a call gets it.
+    age: Duration,
     idle: Mutex<Vec<Idle>>,
     /// Raised when a connection turned out dead: idle ones of before are suspect and are not reused.
     generation: AtomicU64,
@@ -57,6 +58,8 @@ struct Shared {
 struct Idle {
     connection: PgConnection,
     opened: Instant,
+    /// Its own share of the age, so that those that were opened at once do not end at once.
+    lifetime: Duration,
     generation: u64,
     /// Given up after the connection.
     place: Option<Place>,
@@ -121,6 +124,7 @@ impl Pool {
                 cell: settings.cell.clone(),
                 turns,
                 size,
+                age: Duration::from_secs(settings.database_connection_age_seconds),
                 idle: Mutex::default(),
                 generation: AtomicU64::new(0),
                 returned: AtomicU64::new(0),
@@ -181,7 +185,7 @@ impl Pool {
     /// of its own that is closed again.
     pub(crate) async fn reaches(&self, limit: Duration) -> Result<(), sqlx::Error> {
         let before = self.shared.returned();
-        let generation = self.shared.generation.load(Ordering::Acquire);
+        let generation = self.shared.generation();
         let idle = self.shared.take_idle(generation);
         let asked = async {
             if let Some(mut idle) = idle {
@@ -193,46 +197,13 @@ impl Pool {
                 }
                 return Ok(());
             }
-            self.shared.connect().await?.close().await
+            self.shared.reach().await?.close().await
         };
         let answered = tokio::time::timeout(limit, asked).await;
         match answered.unwrap_or_else(|_| Err(silence())) {
             // Others have come back meanwhile: it is busy.
             Err(_) if self.shared.returned() != before => Ok(()),
             answered => answered,
-        }
-    }
-
-    /// Opens the connections that the pool may hold, so that the first calls of a new process, which come all at once when
-    /// another one stops, do not wait for handshakes each. What the server refuses is opened when it is needed, and so is
-    /// all that comes after it. Calls may be served meanwhile: each connection that is being opened takes one turn, no
-    /// more than half of them do, and none for longer than a call may.
-    pub(crate) async fn fill(&self) {
-        let open = |()| async {
-            let turn = self.shared.turns.next(Asker::SERVICE).await;
-            let turn = turn.map_err(|Crowded| sqlx::Error::PoolTimedOut)?;
-            if self.shared.open() > self.shared.size {
-                return Ok(());
-            }
-            let generation = self.shared.generation.load(Ordering::Acquire);
-            let connecting = tokio::time::timeout(ACQUIRE_LIMIT, self.shared.connect());
-            let connection = connecting.await.unwrap_or_else(|_| Err(silence()))?;
-            self.shared.idle().push(Idle {
-                connection,
-                opened: Instant::now(),
-                generation,
-                place: None,
-            });
-            drop(turn);
-            Ok::<_, sqlx::Error>(())
-        };
-        let at_once = AT_ONCE.min(self.shared.size / 2);
-        let wanted = if at_once == 0 { 0 } else { self.shared.size };
-        let filled = futures::stream::iter((0..wanted).map(|_| Ok(())))
-            .try_for_each_concurrent(usize::try_from(at_once).ok(), open)
-            .await;
-        if let Err(error) = filled {
-            tracing::warn!(error = %error, "connections to the database could not be opened yet");
         }
     }
 
@@ -250,22 +221,13 @@ impl Pool {
         // By consumers, too: a cell that has work is watched, or each of its events would wait for one that has vanished.
         self.shared.used.store(now(), Ordering::Relaxed);
         let since = Instant::now();
-        let generation = self.shared.generation.load(Ordering::Acquire);
+        let generation = self.shared.generation();
         let idle = match self.shared.take_idle(generation) {
             Some(idle) => idle,
             None => {
                 let left = wait.saturating_sub(begun.elapsed());
                 let place = self.shared.place(&turn, left).await?;
-                let connecting = self.shared.connect();
-                let connection = tokio::time::timeout(ACQUIRE_LIMIT, connecting)
-                    .await
-                    .map_err(|_| silence())??;
-                Idle {
-                    connection,
-                    opened: Instant::now(),
-                    generation,
-                    place,
-                }
+                self.shared.connect(generation, place).await?
             }
         };
         Ok(Lease {
@@ -346,13 +308,29 @@ impl Shared {
         idle.saturating_add(self.in_use())
     }
 
+    fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
     fn returned(&self) -> u64 {
         self.returned.load(Ordering::Acquire)
     }
 
+    /// A new connection, in time, for the pool as it was at the generation.
+    async fn connect(&self, generation: u64, place: Option<Place>) -> Result<Idle, sqlx::Error> {
+        let reaching = tokio::time::timeout(ACQUIRE_LIMIT, self.reach()).await;
+        Ok(Idle {
+            connection: reaching.unwrap_or_else(|_| Err(silence()))?,
+            opened: Instant::now(),
+            lifetime: self.age.mul_f64(1.0 - SPREAD * fastrand::f64()),
+            generation,
+            place,
+        })
+    }
+
     /// A new connection, to a database that says that it is the cell: a name may lead elsewhere from one connection to the
     /// next.
-    async fn connect(&self) -> Result<PgConnection, sqlx::Error> {
+    async fn reach(&self) -> Result<PgConnection, sqlx::Error> {
         let mut connection = self.options.connect().await?;
         let found = migrate::cell_of(&mut connection).await?;
         if found.as_ref() != Some(&self.cell) {
@@ -397,7 +375,8 @@ impl Shared {
     fn take_idle(&self, generation: u64) -> Option<Idle> {
         let mut idle = self.idle();
         while let Some(candidate) = idle.pop() {
-            if candidate.generation == generation && candidate.opened.elapsed() < MAX_AGE {
+            if candidate.generation == generation && candidate.opened.elapsed() < candidate.lifetime
+            {
                 return Some(candidate);
             }
         }

@@ -119,6 +119,8 @@ impl Default for ConnectionSettings {
 
 /// Milliseconds that a call waits for a connection where nothing else is said.
 const DATABASE_WAIT: u64 = 250;
+/// Seconds that a connection to a database is used where nothing else is said.
+const DATABASE_CONNECTION_AGE: u64 = 1_800;
 /// Connections in one dedicated cell, and in all of them, where nothing else is said.
 const CELL_CONNECTIONS: u32 = 8;
 const CELLS_CONNECTIONS: u32 = 32;
@@ -139,6 +141,10 @@ pub struct DatabaseSettings {
     /// then it is shed.
     #[arg(long, env = "CATALYST_DATABASE_WAIT_MILLISECONDS", default_value_t = DATABASE_WAIT, value_parser = clap::value_parser!(u64).range(1..))]
     pub database_wait_milliseconds: u64,
+    /// Seconds for which a connection is used, at most; it is renewed before, one after the other. So long does a changed
+    /// address or setting of a role take.
+    #[arg(long, env = "CATALYST_DATABASE_CONNECTION_AGE_SECONDS", default_value_t = DATABASE_CONNECTION_AGE, value_parser = clap::value_parser!(u64).range(1..))]
+    pub database_connection_age_seconds: u64,
     /// File with the authorities (PEM) that PostgreSQL's certificate is verified by, beside the public ones.
     /// The URL then says `?sslmode=verify-full`.
     #[arg(long, env = "CATALYST_DATABASE_CA_FILE")]
@@ -187,6 +193,7 @@ impl DatabaseSettings {
             database_password_dir: password_dir,
             database_max_connections: max_connections,
             database_wait_milliseconds: DATABASE_WAIT,
+            database_connection_age_seconds: DATABASE_CONNECTION_AGE,
             database_ca_file: None,
             cells: CellSettings::default(),
             cell: CellName::SHARED,
