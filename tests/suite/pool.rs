@@ -6,6 +6,7 @@ use std::time::Duration;
 use harness::{Firm, OwnDeployment, eventually, within, world};
 use kit::ctx::Clock;
 use kit::db::{Db, ExemptDb};
+use kit::host::Host;
 use kit::outbox::Wake;
 use kit::settings::DatabaseSettings;
 use kit::tasks::Tasks;
@@ -148,44 +149,67 @@ async fn three(db: &Db, tenants: &[Ctx; 3]) -> (i32, Vec<i32>) {
     (pids.pop().expect("three"), pids)
 }
 
-/// The server's processes for the serving role of consultants.
-async fn serving_processes(admin: &mut PgConnection) -> BTreeSet<i32> {
-    let sql = "select pid from pg_stat_activity where usename = 'consultants_app'";
-    let pids = sqlx::query_scalar(sql).fetch_all(admin).await;
-    pids.expect("processes").into_iter().collect()
+/// Two services with a database of their own, whose connections are half a minute old at most.
+struct Aging {
+    own: OwnDeployment,
+    host: Host,
+    admin: PgConnection,
+}
+
+impl Aging {
+    async fn start(connections: u32) -> Self {
+        let own = OwnDeployment::start(Vec::new(), async |_| {}).await;
+        let mut settings = harness::settings();
+        let its = own.deployment.settings(settings.listen.clone());
+        settings.nats = its.nats;
+        settings.database = its.database;
+        settings.database.database_max_connections = connections;
+        settings.database.database_connection_age_seconds = 30;
+        let host = harness::host(&settings, &["tenants", "consultants"]).await;
+        let host = host.expect("the services start");
+        let admin = PgConnection::connect(&own.deployment.stack.postgres_admin_url).await;
+        let admin = admin.expect("connected");
+        Self { own, host, admin }
+    }
+
+    /// The server's processes for the serving role of consultants.
+    async fn processes(&mut self) -> BTreeSet<i32> {
+        let sql = "select pid from pg_stat_activity where usename = 'consultants_app'";
+        let pids = sqlx::query_scalar(sql).fetch_all(&mut self.admin).await;
+        pids.expect("processes").into_iter().collect()
+    }
+
+    /// The same, once there are so many.
+    async fn filled(&mut self, connections: usize) -> BTreeSet<i32> {
+        eventually("the pool is full", async || {
+            let open = self.processes().await;
+            (open.len() == connections).then_some(open)
+        })
+        .await
+    }
+
+    async fn end(self) {
+        self.host.stop().await;
+        self.admin.close().await.expect("closed");
+        self.own.end(|_| ()).await;
+    }
 }
 
 #[tokio::test]
 async fn connections_of_one_age_are_renewed_one_by_one_and_no_call_waits_for_all_of_them() {
-    const CONNECTIONS: u32 = 3;
-    let own = OwnDeployment::start(Vec::new(), async |_| {}).await;
-    let mut settings = harness::settings();
-    let its = own.deployment.settings(settings.listen.clone());
-    settings.nats = its.nats;
-    settings.database = its.database;
-    settings.database.database_max_connections = CONNECTIONS;
-    settings.database.database_connection_age_seconds = 30;
-    let host = harness::host(&settings, &["tenants", "consultants"]).await;
-    let host = host.expect("the services start");
-    let channel = Endpoint::from_shared(format!("http://{}", host.address));
+    let mut aging = Aging::start(3).await;
+    let channel = Endpoint::from_shared(format!("http://{}", aging.host.address));
     let channel = channel.expect("a URL").connect_lazy();
     let firm = Firm::placed(channel, "Ages", "shared").await;
-    let mut admin = PgConnection::connect(&own.deployment.stack.postgres_admin_url)
-        .await
-        .expect("connected");
-    let first = eventually("the pool is full", async || {
-        let open = serving_processes(&mut admin).await;
-        (open.len() == CONNECTIONS as usize).then_some(open)
-    });
-    let first = first.await;
+    let first = aging.filled(3).await;
 
     let renewed = within(Duration::from_mins(1), async || {
         let request = proto::consultants::v1::ListConsultantsRequest::default();
         let answered = firm.consultants().list_consultants(request).await;
         answered.expect("an answer");
-        let open = serving_processes(&mut admin).await;
+        let open = aging.processes().await;
         assert!(
-            open.len() + 1 >= CONNECTIONS as usize,
+            open.len() >= 2,
             "of {first:?} and those after them only {open:?} are left"
         );
         open.is_disjoint(&first).then_some(())
@@ -193,9 +217,26 @@ async fn connections_of_one_age_are_renewed_one_by_one_and_no_call_waits_for_all
     renewed
         .await
         .expect("all are others within twice their age");
-    host.stop().await;
-    admin.close().await.expect("closed");
-    own.end(|_| ()).await;
+    aging.end().await;
+}
+
+#[tokio::test]
+async fn a_server_that_lets_nobody_in_costs_one_connection_and_no_more_before_the_others_are_old() {
+    let mut aging = Aging::start(6).await;
+    let first = aging.filled(6).await;
+    let forbid = sqlx::query("alter role consultants_app nologin");
+    forbid.execute(&mut aging.admin).await.expect("altered");
+    let lost = within(Duration::from_secs(25), async || {
+        (aging.processes().await.len() < first.len()).then_some(())
+    });
+    lost.await.expect("one is to be renewed");
+    // Three more would be renewed in that time.
+    let lost = within(Duration::from_secs(6), async || {
+        let open = aging.processes().await;
+        (open.len() + 1 < first.len()).then_some(open)
+    });
+    assert_eq!(lost.await, None, "more than one of {first:?} is lost");
+    aging.end().await;
 }
 
 #[tokio::test]

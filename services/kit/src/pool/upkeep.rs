@@ -18,9 +18,12 @@ impl Pool {
     pub(crate) async fn keep_up(&self) {
         self.fill().await;
         let period = self.shared.age.mul_f64(ROUND) / self.shared.size.max(1);
+        let mut lacks_one = false;
         loop {
             tokio::time::sleep(period).await;
-            if let Err(error) = self.renew_oldest().await {
+            let renewed = self.renew_oldest(lacks_one).await;
+            lacks_one = renewed.is_err();
+            if let Err(error) = renewed {
                 tracing::warn!(error = %error, "a connection to the database could not be renewed yet");
             }
         }
@@ -48,17 +51,21 @@ impl Pool {
         }
     }
 
-    /// Puts a new connection in the place of the oldest that nobody has now, if that is ripe. It goes first, so that the
-    /// server never has more than it was told of.
-    async fn renew_oldest(&self) -> Result<(), sqlx::Error> {
+    /// Puts a new connection in the place of the oldest that nobody has now, if that is ripe, or of the one that the last
+    /// attempt lost. The old one goes first, so that the server never has more than it was told of; a server that lets
+    /// nobody in takes one so, and not one after the other.
+    async fn renew_oldest(&self, lacks_one: bool) -> Result<(), sqlx::Error> {
         let turn = self.own_turn().await?;
-        match self.shared.take_ripe() {
-            Some(old) => {
-                drop(old);
-                self.shared.open_within(turn).await
-            }
-            None => Ok(()),
+        let has_room = if lacks_one {
+            // A call may have opened it meanwhile, and an attempt in a crowd has lost none.
+            self.shared.open() <= self.shared.size
+        } else {
+            self.shared.take_ripe().is_some()
+        };
+        if has_room {
+            self.shared.open_within(turn).await?;
         }
+        Ok(())
     }
 
     async fn own_turn(&self) -> Result<Turn, sqlx::Error> {
